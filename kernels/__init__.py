@@ -1,0 +1,1 @@
+"""Primitives (torch references and faster implementations) and the error tree: the lowest room."""

@@ -1,0 +1,109 @@
+"""Every error archc raises on purpose.
+
+    ArchcError
+    |-- SourceError          something wrong at a place in a file: carries file, line, column
+    |   |-- SpecError        a YAML spec, hardware profile, recipe or claim
+    |   `-- ParseError       IR text
+    |-- SpecErrors           several SpecErrors of one file, reported together
+    |-- GraphError           a graph that does not hold together (verification)
+    |-- PassError            a pass or pipeline that cannot apply
+    |-- WeightError          a WeightMap or checkpoint that does not fit
+    |-- UnknownName          a name no registry has; suggests near misses
+    |-- UnsupportedError     a valid request that a format, state or machine cannot serve; says why
+    `-- MissingPackage       an optional package is not installed; names the pip extra
+
+All are public as ``archc.errors``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class ArchcError(Exception):
+    """Base of every error archc raises on purpose; the message is meant for a person."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a file something stands. Lines and columns count from 1; 0 means unknown."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+    source: str = ""
+
+    def __str__(self) -> str:
+        return ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)])
+
+
+class SourceError(ArchcError):
+    """An error at a place in a file, printed with the line and a caret under the column."""
+
+    def __init__(self, at: Place, message: str, *, hint: str = "") -> None:
+        self.at, self.message, self.hint = at, message, hint
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        """The message, the source line and the hint, as printed."""
+        head = f"{self.at}: {self.message}"
+        if not self.at.source:
+            return f"{head} ({self.hint})" if self.hint else head
+        caret = " " * max(self.at.column - 1, 0) + "^"
+        return "\n".join([head, f"    {self.at.source}", f"    {caret} {self.hint}".rstrip()])
+
+
+class SpecError(SourceError):
+    """A YAML spec, hardware profile, recipe or claim is wrong at a place."""
+
+
+class ParseError(SourceError):
+    """IR text does not parse."""
+
+
+class SpecErrors(ArchcError):
+    """All errors of one file at once."""
+
+    def __init__(self, errors: Sequence[SourceError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(str(e) for e in self.errors))
+
+
+class GraphError(ArchcError):
+    """A graph does not hold together: names the op, its scope and the dims that disagree."""
+
+
+class PassError(ArchcError):
+    """A pass or pipeline cannot apply to this graph."""
+
+
+class WeightError(ArchcError):
+    """A WeightMap or checkpoint does not fit; lists every tensor concerned."""
+
+
+class UnsupportedError(ArchcError):
+    """A valid request that a format, state or machine cannot serve; says why."""
+
+
+class MissingPackage(ArchcError):
+    """An optional package is not installed."""
+
+
+class UnknownName(ArchcError):
+    """A name that no registry has."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(sorted(known))
+        super().__init__(f"unknown {kind} `{name}`{suggestion(name, self.known)}")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`: did you mean `x`?` for a near miss, else the list of what is known (at most twelve)."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if near:
+        return f": did you mean `{near[0]}`?"
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f": known are {shown}" if names else ""
