@@ -1,0 +1,56 @@
+# `make demo` and `make test` work from a fresh clone: they make .venv, install archc into it, and run.
+# A user's own Python: `make venv PYTHON=python3.12`. More pip options (an index of CPU wheels, say): `make venv PIP_ARGS=...`.
+PYTHON ?= python3
+PIP_ARGS ?=
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -q
+
+.PHONY: help venv demo test slow nightly lint wheel-check clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo         cost of a zoo model; compile, train (2 minutes), save and sample a tiny hybrid"
+	@echo "make test         the default tests (minutes)"
+	@echo "make slow         the slow tests"
+	@echo "make nightly      the nightly tests"
+	@echo "make lint         ruff and mypy --strict"
+	@echo "make wheel-check  build a wheel and use it in a clean environment outside the checkout"
+	@echo "make venv         only install into .venv"
+
+venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "archc needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+	  { echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	@echo "installing archc into $(VENV) (log: $(VENV)/install.log)"
+	@$(BIN)/pip install -c constraints.txt $(PIP_ARGS) -e '.[dev]' >$(VENV)/install.log 2>&1 || \
+	  { tail -n 20 $(VENV)/install.log >&2; exit 1; }
+	@touch $@
+
+demo: venv
+	@$(BIN)/archc demo
+
+test: venv
+	$(PYTEST) -m "not slow and not nightly" -n $(JOBS)
+
+slow: venv
+	$(PYTEST) -m "slow and not nightly" -n $(JOBS)
+
+nightly: venv
+	$(PYTEST) -m nightly -n $(JOBS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict -p archc
+
+wheel-check: venv
+	@bash .ci/wheel-check $(BIN)/python
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
