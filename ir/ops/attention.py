@@ -1,0 +1,258 @@
+"""Softmax attention with grouped queries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from annotated_types import Gt, Le
+
+from archc.ir.dims import Axis, Dim, Product
+from archc.ir.expr import Expr, Num, maximum, minimum
+from archc.ir.op import (
+    CONTEXT_SYM,
+    ONES,
+    TOKENS_SYM,
+    ZEROS,
+    Constant,
+    Contraction,
+    DimMaker,
+    Init,
+    Maths,
+    Op,
+    Param,
+    State,
+    Value,
+    op,
+    stream,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Size = Annotated[int, Gt(0)]
+Positive = Annotated[float, Gt(0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How rotary frequencies are stretched beyond the trained length (Llama 3.1's rule, or YaRN 2023)."""
+
+    kind: Literal["llama3", "yarn"]
+    factor: Positive
+    original_context: Size
+    low_freq_factor: Positive = 1.0
+    high_freq_factor: Positive = 4.0
+    beta_fast: Positive = 32.0
+    beta_slow: Positive = 1.0
+    truncate: bool = True
+    attention_factor: Positive | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rope:
+    """Rotary position embedding (Su et al. 2021) of the first `partial` of each head's channels.
+
+    `frequencies`, one per rotated pair, replace the ones computed from `theta` and `scaling`.
+    """
+
+    theta: Positive = 10000.0
+    partial: Annotated[float, Gt(0), Le(1)] = 1.0
+    scaling: RopeScaling | None = None
+    frequencies: tuple[float, ...] | None = None
+
+
+@op("attention")
+class Attention(Op):
+    """Attention with `n_kv_heads` key/value heads of `queries_per_kv` query heads each (Ainslie et al. 2023).
+
+    `mask` is causal or bidirectional; with `window` n, position t sees t-n+1..t. `sinks` adds one learned logit
+    per head to the softmax's denominator (gpt-oss). `qk_norm_eps` norms queries and keys per head (Qwen3).
+    """
+
+    exact = frozenset({"n_kv_heads", "queries_per_kv"})
+    optional = frozenset({"q_bias", "k_bias", "v_bias", "o_bias", "q_norm", "k_norm", "sinks"})
+
+    d_model: Dim
+    n_kv_heads: Dim
+    queries_per_kv: Dim
+    head_dim: Dim
+    mask: str = "causal"
+    window: int | None = None
+    rope: Rope | None = None
+    qk_norm_eps: float | None = None
+    qkv_bias: bool = False
+    o_bias: bool = False
+    sinks: bool = False
+    init_std: float = 0.02
+
+    @dataclass(frozen=True, kw_only=True)
+    class Fields:
+        """What a spec says of an attention block."""
+
+        n_heads: Size
+        head_dim: Size
+        n_kv_heads: Size | None = None
+        mask: Literal["causal", "bidirectional"] = "causal"
+        window: Size | None = None
+        rope: Rope | None = None
+        qk_norm: Positive | None = None
+        qkv_bias: bool = False
+        o_bias: bool = False
+        sinks: bool = False
+        init_std: Positive = 0.02
+
+    @classmethod
+    def check(cls, fields: Any) -> Iterator[tuple[str, str, str]]:
+        heads, kv = fields.n_heads, fields.n_kv_heads or fields.n_heads
+        if heads % kv:
+            message = f"`n_heads` must be divisible by `n_kv_heads`: got n_heads={heads}, n_kv_heads={kv}"
+            yield "n_kv_heads", message, f"n_kv_heads in {[k for k in range(1, heads + 1) if heads % k == 0]}"
+        if fields.rope is None:
+            return
+        rotated = fields.rope.partial * fields.head_dim
+        if int(rotated) % 2 or int(rotated) == 0:
+            yield "rope", f"rotary embedding needs an even number of channels: got {fields.rope.partial} of {fields.head_dim}", ""
+        given = fields.rope.frequencies
+        if given is not None and len(given) != int(rotated) // 2:
+            yield "rope", f"`frequencies` must be one per rotated pair: got {len(given)}, expected {int(rotated) // 2}", ""
+
+    @classmethod
+    def make(cls, fields: Any, d: DimMaker) -> Self:
+        kv = d("n_kv_heads", fields.n_kv_heads or fields.n_heads)
+        return cls(
+            d_model=d("d_model"),
+            n_kv_heads=kv,
+            queries_per_kv=d("queries_per_kv", fields.n_heads // kv.size, within=kv),
+            head_dim=d("head_dim", fields.head_dim, order=_channel_order(fields.rope)),
+            mask=fields.mask,
+            window=fields.window,
+            rope=fields.rope,
+            qk_norm_eps=fields.qk_norm,
+            qkv_bias=fields.qkv_bias,
+            o_bias=fields.o_bias,
+            sinks=fields.sinks,
+            init_std=fields.init_std,
+        )
+
+    def fields(self) -> Any:
+        return self.Fields(
+            n_heads=self.heads.size,
+            head_dim=self.head_dim.size,
+            n_kv_heads=None if self.queries_per_kv.size == 1 else self.n_kv_heads.size,
+            mask=self.mask,
+            window=self.window,
+            rope=self.rope,
+            qk_norm=self.qk_norm_eps,
+            qkv_bias=self.qkv_bias,
+            o_bias=self.o_bias,
+            sinks=self.sinks,
+            init_std=self.init_std,
+        )
+
+    @property
+    def heads(self) -> Product:
+        """n_heads = n_kv_heads * queries_per_kv."""
+        return self.n_kv_heads * self.queries_per_kv
+
+    def derived(self) -> Mapping[str, Axis]:
+        heads = self.heads
+        return {"n_heads": heads, "d_q": heads * self.head_dim, "d_kv": self.n_kv_heads * self.head_dim}
+
+    def params(self) -> Iterator[Param]:
+        q, kv = self.heads * self.head_dim, self.n_kv_heads * self.head_dim
+        normal = Init("normal", (self.init_std,))
+        for name, axis in (("q", q), ("k", kv), ("v", kv)):
+            yield Param(f"{name}_proj", (axis, self.d_model), normal, contracts=self.d_model)
+            if self.qkv_bias:
+                yield Param(f"{name}_bias", (axis,), ZEROS)
+        if self.qk_norm_eps is not None:
+            yield Param("q_norm", (self.head_dim,), ONES)
+            yield Param("k_norm", (self.head_dim,), ONES)
+        if self.sinks:
+            yield Param("sinks", (self.heads,), ZEROS)
+        yield Param("o_proj", (self.d_model, q), normal, contracts=q)
+        if self.o_bias:
+            yield Param("o_bias", (self.d_model,), ZEROS)
+
+    def constants(self) -> Iterator[Constant]:
+        if self.rope is None:
+            return
+        args = {"head_dim": self.head_dim.size, "theta": self.rope.theta, "partial": self.rope.partial}
+        if self.rope.scaling is not None:
+            args["scaling"] = {k: v for k, v in asdict(self.rope.scaling).items() if v is not None}
+        if self.rope.frequencies is not None:
+            args["frequencies"] = self.rope.frequencies
+        yield Constant(("inv_freq", "rotary_scale"), "rotary_frequencies", tuple(args.items()))
+
+    @property
+    def kv_tokens(self) -> Expr:
+        """Tokens whose keys and values are kept: all, or the window's."""
+        return CONTEXT_SYM if self.window is None else minimum(CONTEXT_SYM, Num(self.window))
+
+    def state(self) -> Iterator[State]:
+        if self.mask != "causal":
+            return
+        for name in ("k", "v"):
+            shape = (self.n_kv_heads, self.head_dim)
+            yield State(name, shape, "kv", stored_tokens=self.kv_tokens, rewindable=self.window is None)
+
+    def inputs(self) -> tuple[tuple[Axis, ...], ...]:
+        return (stream(self.d_model),)
+
+    def output(self) -> tuple[Axis, ...]:
+        return stream(self.d_model)
+
+    @property
+    def pairs(self) -> Expr:
+        """How many (query, key) pairs the new tokens of a sequence attend: exact for every mask."""
+        past = CONTEXT_SYM - TOKENS_SYM
+        if self.mask != "causal":
+            return TOKENS_SYM * CONTEXT_SYM if self.window is None else TOKENS_SYM * minimum(CONTEXT_SYM, Num(self.window))
+        if self.window is None:
+            return TOKENS_SYM * past + TOKENS_SYM * (TOKENS_SYM + 1) / 2
+        # The first `growing` queries see fewer than `window` keys, one more each; the rest see `window`.
+        growing = maximum(Num(0), minimum(TOKENS_SYM, Num(self.window) - past))
+        return growing * past + growing * (growing + 1) / 2 + (TOKENS_SYM - growing) * self.window
+
+    def contractions(self) -> Iterator[Contraction]:
+        each = 2 * self.expr(self.heads) * self.expr(self.head_dim) * self.pairs
+        yield Contraction("scores", each, (self.head_dim,))
+        yield Contraction("weighted", each, ())
+
+    def values(self) -> Iterator[Value]:
+        q, kv = self.expr(self.heads * self.head_dim), self.expr(self.n_kv_heads * self.head_dim)
+        yield Value("qkv", q + 2 * kv)
+        yield Value("heads", q)
+
+    @property
+    def class_name(self) -> str:
+        return "SlidingAttention" if self.window is not None else "Attention"
+
+    def forward(self, m: Maths, *inputs: Tensor) -> Tensor:
+        from archc.kernels.reference import attention, linear, rms_norm, rotary
+
+        (x,) = inputs
+        b, l, _ = x.shape  # [B, L, D]
+        q = linear(x, m.q_proj, m.q_bias).view(b, l, m.n_heads, m.head_dim)  # [B, L, H, P]
+        k = linear(x, m.k_proj, m.k_bias).view(b, l, m.n_kv_heads, m.head_dim)  # [B, L, G, P]
+        v = linear(x, m.v_proj, m.v_bias).view(b, l, m.n_kv_heads, m.head_dim)  # [B, L, G, P]
+        if self.qk_norm_eps is not None:
+            q = rms_norm(q, m.q_norm, m.qk_norm_eps)
+            k = rms_norm(k, m.k_norm, m.qk_norm_eps)
+        if self.rope is not None:
+            q, k = rotary(q, k, m.inv_freq, m.rotary_scale, m.segments, m.state)
+        y = attention(
+            q, k, v, causal=self.mask == "causal", window=m.window, sinks=m.sinks, segments=m.segments, state=m.state
+        )
+        y = m.tap("heads", y, self.heads, self.head_dim)
+        return linear(y.reshape(b, l, m.d_q), m.o_proj, m.o_bias)
+
+
+def _channel_order(rope: Rope | None) -> str:
+    """Rotated channels move in pairs; beside a part that is not rotated they do not move at all."""
+    if rope is None:
+        return "free"
+    return "pairs" if math.isclose(rope.partial, 1.0) else "fixed"

@@ -1,0 +1,81 @@
+"""Ops that join values: the residual add, and the two joints of multi-token prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from archc.ir.dims import Axis, Dim, concat
+from archc.ir.op import ONES, Init, Maths, Op, Param, op, stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@op("add")
+class Add(Op):
+    """The residual add."""
+
+    d_model: Dim
+
+    def inputs(self) -> tuple[tuple[Axis, ...], ...]:
+        return (stream(self.d_model), stream(self.d_model))
+
+    def output(self) -> tuple[Axis, ...]:
+        return stream(self.d_model)
+
+    def forward(self, m: Maths, *inputs: Tensor) -> Tensor:
+        x, y = inputs
+        return x + y
+
+
+@op("shift")
+class Shift(Op):
+    """Position t takes the value of position t + `steps`; zero past the end and across segments."""
+
+    d_model: Dim
+    steps: int = 1
+
+    def inputs(self) -> tuple[tuple[Axis, ...], ...]:
+        return (stream(self.d_model),)
+
+    def output(self) -> tuple[Axis, ...]:
+        return stream(self.d_model)
+
+    def forward(self, m: Maths, *inputs: Tensor) -> Tensor:
+        from archc.kernels.reference import shift_left
+
+        (x,) = inputs
+        return shift_left(x, m.steps, m.segments)
+
+
+@op("mtp_joint")
+class MTPJoint(Op):
+    """Entry of a multi-token prediction step: norms the next token's embedding and the hidden state,
+    concatenates them (embedding first) and projects back to d_model (DeepSeek-V3 2024, section 2.2;
+    Nemotron 3's `enorm`, `hnorm`, `eh_proj`). Inputs: hidden, embedding.
+    """
+
+    d_model: Dim
+    eps: float = 1e-5
+    init_std: float = 0.02
+
+    def params(self) -> Iterator[Param]:
+        pair = concat(embed=self.d_model, hidden=self.d_model)
+        yield Param("embed_norm", (self.d_model,), ONES)
+        yield Param("hidden_norm", (self.d_model,), ONES)
+        yield Param("proj", (self.d_model, pair), Init("normal", (self.init_std,)), contracts=pair)
+
+    def inputs(self) -> tuple[tuple[Axis, ...], ...]:
+        return (stream(self.d_model), stream(self.d_model))
+
+    def output(self) -> tuple[Axis, ...]:
+        return stream(self.d_model)
+
+    def forward(self, m: Maths, *inputs: Tensor) -> Tensor:
+        from archc.kernels.reference import concat_last, linear, rms_norm
+
+        hidden, embed = inputs
+        embed = rms_norm(embed, m.embed_norm, m.eps)
+        hidden = rms_norm(hidden, m.hidden_norm, m.eps)
+        return linear(concat_last(embed, hidden), m.proj)  # [B, L, 2D] -> [B, L, D]

@@ -1,0 +1,64 @@
+"""Mixture of experts in a latent space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Gt
+
+from archc.ir.dims import Dim
+from archc.ir.op import DimMaker, Init, Maths, Param, Value, op
+from archc.ir.ops.moe import MoE, MoEFields
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentMoEFields(MoEFields):
+    """What a spec says of a latent_moe block."""
+
+    latent: Annotated[int, Gt(0)]
+
+
+@op("latent_moe")
+class LatentMoE(MoE):
+    """LatentMoE: experts of width `latent` between a down- and an up-projection; router and shared expert stay at
+    d_model (Nemotron 3 white paper, arXiv 2512.20856, section 2.2).
+    """
+
+    latent: Dim
+
+    Fields = LatentMoEFields
+
+    @classmethod
+    def _more(cls, fields: Any, d: DimMaker) -> dict[str, Dim]:
+        return {"latent": d("latent", fields.latent)}
+
+    @property
+    def expert_width(self) -> Dim:
+        return self.latent
+
+    def params(self) -> Iterator[Param]:
+        yield from super().params()
+        normal = Init("normal", (self.init_std,))
+        yield Param("latent_down", (self.latent, self.d_model), normal, contracts=self.d_model)
+        yield Param("latent_up", (self.d_model, self.latent), normal, contracts=self.latent)
+
+    def values(self) -> Iterator[Value]:
+        yield from super().values()
+        yield Value("latent", 2 * self.expr(self.latent))
+
+    def forward(self, m: Maths, *inputs: Tensor) -> Tensor:
+        from archc.kernels.reference import linear
+
+        (x,) = inputs
+        tokens = x.reshape(-1, m.d_model)  # [T, D]
+        weights, experts = self._choose(m, tokens)
+        z = m.tap("latent", linear(tokens, m.latent_down), self.latent)  # [T, latent]
+        y = linear(self._mix(m, z, weights, experts), m.latent_up).view(x.shape)  # [B, L, D]
+        if self.shared_d_ff is not None:
+            y = y + self._shared_forward(m, x)
+        return y

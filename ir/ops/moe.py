@@ -1,0 +1,235 @@
+"""Mixture of experts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from annotated_types import Gt
+
+from archc.ir.dims import Axis, Dim
+from archc.ir.expr import Num, Sym
+from archc.ir.op import ZEROS, DimMaker, Init, Maths, Op, Param, Value, op, stream
+from archc.ir.ops.mlp import Activation, check_gate, gate_unit, unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Size = Annotated[int, Gt(0)]
+Positive = Annotated[float, Gt(0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoEFields:
+    """What a spec says of a moe block."""
+
+    experts: Size
+    top_k: Size
+    d_ff: Size
+    shared_d_ff: Size | None = None
+    activation: Activation = "silu"
+    gated: bool = False
+    router: Literal["softmax", "sigmoid"] = "softmax"
+    correction_bias: bool = False
+    expert_groups: Size = 1
+    top_groups: Size = 1
+    renormalize: bool = True
+    scale: Positive = 1.0
+    bias: bool = False
+    router_bias: bool = False
+    alpha: Positive = 1.702
+    limit: Positive = 7.0
+    init_std: Positive = 0.02
+
+
+@op("moe")
+class MoE(Op):
+    """Routed experts and an optional shared one; each token meets `top_k` of `experts` (Shazeer et al. 2017).
+
+    The router works in fp32. With `router: sigmoid` the choice is made on score + correction bias, the weights are
+    the scores themselves, renormalised and scaled (DeepSeek-V3 2024, section 2.1.2).
+    """
+
+    exact = frozenset({"experts", "d_ff", "shared_d_ff"})
+    optional = frozenset({"router_bias", "correction_bias", "up_bias", "gate_proj", "gate_bias", "down_bias"})
+
+    d_model: Dim
+    experts: Dim
+    d_ff: Dim
+    shared_d_ff: Dim | None = None
+    top_k: int
+    activation: str = "silu"
+    gated: bool = False
+    router: str = "softmax"
+    has_correction_bias: bool = False
+    expert_groups: int = 1
+    top_groups: int = 1
+    renormalize: bool = True
+    scale: float = 1.0
+    bias: bool = False
+    has_router_bias: bool = False
+    alpha: float = 1.702
+    limit: float = 7.0
+    init_std: float = 0.02
+
+    Fields = MoEFields
+
+    @classmethod
+    def check(cls, fields: Any) -> Iterator[tuple[str, str, str]]:
+        yield from check_gate(fields)
+        if fields.top_k > fields.experts:
+            yield "top_k", f"`top_k` must not exceed `experts`: got top_k={fields.top_k}, experts={fields.experts}", ""
+        if fields.experts % fields.expert_groups:
+            message = f"`experts` must be divisible by `expert_groups`: got {fields.experts} and {fields.expert_groups}"
+            yield "expert_groups", message, ""
+        if fields.top_groups > fields.expert_groups:
+            yield "top_groups", f"`top_groups` must not exceed `expert_groups`: got {fields.top_groups}", ""
+
+    @classmethod
+    def make(cls, fields: Any, d: DimMaker) -> Self:
+        experts = d("experts", fields.experts)
+        return cls(
+            d_model=d("d_model"),
+            experts=experts,
+            d_ff=d("d_ff", fields.d_ff, within=experts),
+            shared_d_ff=d("shared_d_ff", fields.shared_d_ff) if fields.shared_d_ff else None,
+            **cls._more(fields, d),
+            has_correction_bias=fields.correction_bias,
+            has_router_bias=fields.router_bias,
+            **{name: getattr(fields, name) for name in _SAME},
+        )
+
+    @classmethod
+    def _more(cls, fields: Any, d: DimMaker) -> dict[str, Dim]:
+        """Dims that a variant adds."""
+        return {}
+
+    def fields(self) -> Any:
+        sizes = {role: d.size for role, d in self.dims.items() if role != "d_model"}
+        same = {name: getattr(self, name) for name in _SAME}
+        bias = {"correction_bias": self.has_correction_bias, "router_bias": self.has_router_bias}
+        return self.Fields(**sizes, **same, **bias)
+
+    @property
+    def expert_width(self) -> Dim:
+        """The width experts read and write."""
+        return self.d_model
+
+    def params(self) -> Iterator[Param]:
+        normal = Init("normal", (self.init_std,))
+        yield Param("router", (self.experts, self.d_model), normal, contracts=self.d_model)
+        if self.has_router_bias:
+            yield Param("router_bias", (self.experts,), ZEROS)
+        if self.has_correction_bias:
+            yield Param("correction_bias", (self.experts,), ZEROS, trained=False)
+        yield from self._routed(normal)
+        if self.shared_d_ff is not None:
+            yield from self._shared(self.shared_d_ff, normal)
+
+    def _routed(self, normal: Init) -> Iterator[Param]:
+        share = Num(self.top_k) / Sym("experts")
+        width = self.expert_width
+        inner, outer = (self.experts, self.d_ff), (self.experts, width)
+        for name in ("up", "gate") if self.gated else ("up",):
+            yield Param(f"{name}_proj", (*inner, width), normal, contracts=width, share=share)
+            if self.bias:
+                yield Param(f"{name}_bias", inner, ZEROS, share=share)
+        yield Param("down_proj", (*inner, width), normal, contracts=self.d_ff, share=share)
+        if self.bias:
+            yield Param("down_bias", outer, ZEROS, share=share)
+
+    def _shared(self, width: Dim, normal: Init) -> Iterator[Param]:
+        for name in ("up", "gate") if self.gated else ("up",):
+            yield Param(f"shared_{name}_proj", (width, self.d_model), normal, contracts=self.d_model)
+        yield Param("shared_down_proj", (self.d_model, width), normal, contracts=width)
+
+    def inputs(self) -> tuple[tuple[Axis, ...], ...]:
+        return (stream(self.d_model),)
+
+    def output(self) -> tuple[Axis, ...]:
+        return stream(self.d_model)
+
+    def values(self) -> Iterator[Value]:
+        copies = 2 + self.gated
+        yield Value("router", self.expr(self.experts))
+        yield Value("expert_hidden", copies * self.top_k * self.expr(self.d_ff))
+        yield Value("expert_out", self.top_k * self.expr(self.expert_width))
+        if self.shared_d_ff is not None:
+            yield Value("shared_hidden", copies * self.expr(self.shared_d_ff))
+
+    def forward(self, m: Maths, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        tokens = x.reshape(-1, m.d_model)  # [T, D]
+        weights, experts = self._choose(m, tokens)
+        y = self._mix(m, tokens, weights, experts).view(x.shape)  # [B, L, D]
+        if self.shared_d_ff is not None:
+            y = y + self._shared_forward(m, x)
+        return y
+
+    def _choose(self, m: Maths, x: Any) -> Any:
+        """Weights and indices of the experts of each token, [T, K] each."""
+        from archc.kernels.reference import linear, route, widen
+
+        # Routing is decided in fp32: a rounding of a logit would send the token elsewhere.
+        logits = linear(widen(x), widen(m.router), m.router_bias)  # [T, E]
+        logits = m.tap("experts", logits, self.experts, fill=-math.inf)
+        bias = m.tap("correction", m.correction_bias, self.experts, fill=-math.inf)
+        weights, experts = route(
+            logits,
+            bias,
+            m.top_k,
+            score=self.router,
+            expert_groups=m.expert_groups,
+            top_groups=m.top_groups,
+            renormalize=self.renormalize,
+            scale=m.scale,
+        )
+        return weights, experts
+
+    def _mix(self, m: Maths, x: Any, weights: Any, experts: Any) -> Any:
+        """The weighted sum of the chosen experts' outputs for x [T, width of the experts]."""
+        from archc.kernels.reference import expert_mlp
+
+        down = m.tap("d_ff", m.down_proj, self.experts, self.d_ff, self.expert_width)
+        y = expert_mlp(
+            x,
+            weights,
+            experts,
+            m.up_proj,
+            down,
+            gate=m.gate_proj,
+            up_bias=m.up_bias,
+            gate_bias=m.gate_bias,
+            down_bias=m.down_bias,
+            activation=self.activation,
+        )
+        return y
+
+    def _shared_forward(self, m: Maths, x: Any) -> Any:
+        from archc.kernels.reference import linear
+
+        h = linear(x, m.shared_up_proj)  # [B, L, F shared]
+        if self.gated:
+            h = gate_unit(self, m, linear(x, m.shared_gate_proj), h)
+        else:
+            h = unit(self, h)
+        h = m.tap("shared", h, self.shared_d_ff)  # type: ignore[arg-type]
+        return linear(h, m.shared_down_proj)
+
+
+_SAME = (
+    "top_k",
+    "activation",
+    "gated",
+    "router",
+    "expert_groups",
+    "top_groups",
+    "renormalize",
+    "scale",
+    "bias",
+    "alpha",
+    "limit",
+    "init_std",
+)
