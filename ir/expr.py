@@ -6,35 +6,27 @@
 
 One expression runs on four kinds of number. Which one follows from the values it is given:
 
-- ints and Fractions: exact. Quotients stay Fractions until they are whole again. Two things leave the exact
-  numbers for float64: a float constant, and a power whose exponent is not an integer of at most
-  `EXACT_EXPONENT` in size (`(1 - k/E)**n` for thousands of tokens would have a million digits).
-- numpy arrays: float64, thousands of candidates at once.
-- torch tensors: float64, differentiable; `ceil` passes the gradient straight through.
+- ints and Fractions: exact, but for what `archc.ir.arithmetic` says of floats and large powers;
+- numpy arrays: float64, thousands of candidates at once;
+- torch tensors: float64, differentiable, the gradient of `ceil` passed straight through;
 - JSON (nested lists such as `["*", 2, "d_model"]`): float64, by an evaluator short enough to mirror in a web page.
 
-They agree to 1e-12 of each other. In float64, `ceil` first steps down by 2^-44 of its argument, so that a quotient
-that is whole up to rounding stays that whole number.
+They agree to 1e-12 of each other.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
+from archc.ir.arithmetic import EXACT, JSON_OPS, Number, backend_for, plain
 from archc.kernels.errors import ParseError, Place, UnknownName
 
-Number: TypeAlias = int | Fraction | float
 Operand: TypeAlias = "Expr | Number"
 Json: TypeAlias = "int | float | str | list[Json]"
-
-EXACT_EXPONENT = 64
-SNAP = 2.0**-44
 
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "**": 4}
 _ATOM = 5
@@ -117,7 +109,7 @@ class Num(Expr):
     value: Number
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", _plain(self.value))
+        object.__setattr__(self, "value", plain(self.value))
 
     def to_json(self) -> Json:
         if isinstance(self.value, Fraction):
@@ -154,9 +146,6 @@ class Apply(Expr):
     def to_json(self) -> Json:
         return [self.op, *(a.to_json() for a in self.args)]
 
-    def __str__(self) -> str:
-        return _render(self)[0]
-
 
 def wrap(value: Operand) -> Expr:
     """An operand as an expression."""
@@ -188,13 +177,13 @@ def total(terms: Iterable[Operand]) -> Expr:
 
 def _folded(op: str, args: tuple[Expr, ...]) -> Expr:
     values = [a.value for a in args if isinstance(a, Num)]
-    return Num(_EXACT.ops[op](*values)) if len(values) == len(args) else Apply(op, args)
+    return Num(EXACT.ops[op](*values)) if len(values) == len(args) else Apply(op, args)
 
 
 def _flat(op: str, args: tuple[Expr, ...]) -> tuple[list[Expr], Number]:
     """The non-constant arguments with nested applications of `op` opened, and the constants combined."""
     opened = [part for a in args for part in (a.args if isinstance(a, Apply) and a.op == op else (a,))]
-    combine = _EXACT.ops[op]
+    combine = EXACT.ops[op]
     constants = [a.value for a in opened if isinstance(a, Num)]
     neutral = 0 if op == "+" else 1
     return [a for a in opened if not isinstance(a, Num)], functools.reduce(combine, constants, neutral)
@@ -237,14 +226,6 @@ def _extreme(op: str, operands: tuple[Operand, ...]) -> Expr:
 
 
 @dataclass(frozen=True)
-class Backend:
-    """How one kind of number does arithmetic: `convert` takes constants and given values to that kind."""
-
-    convert: Callable[[Any], Any]
-    ops: Mapping[str, Callable[..., Any]]
-
-
-@dataclass(frozen=True)
 class Step:
     """One slot of a Program: a symbol, a constant, or an operator over earlier slots (and which end with it)."""
 
@@ -273,7 +254,7 @@ class Program:
         missing = [s for s in self.symbols if s not in env]
         if missing:
             raise UnknownName("symbol", missing[0], env)
-        backend = _backend_for([env[s] for s in self.symbols])
+        backend = backend_for([env[s] for s in self.symbols])
         slots: list[Any] = [None] * len(self.steps)
         for i, step in enumerate(self.steps):
             if step.op == "sym":
@@ -318,116 +299,7 @@ def _with_ends(steps: Sequence[Step], results: tuple[int, ...]) -> tuple[Step, .
     return tuple(Step(s.op, s.value, s.args, tuple(e)) for s, e in zip(steps, ends, strict=True))
 
 
-def _backend_for(values: Iterable[Any]) -> Backend:
-    rooms = {type(v).__module__.partition(".")[0]: v for v in values}
-    if "torch" in rooms:
-        return _torch_backend(rooms["torch"].device)
-    if any(getattr(v, "ndim", 0) for v in rooms.values()):
-        return _numpy_backend()
-    return _EXACT
-
-
-def _reduced(binary: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    return lambda first, *rest: functools.reduce(binary, rest, first)
-
-
-def _plain(value: Any) -> Number:
-    """A number as int where it is whole and exact, else as Fraction or float."""
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, Fraction):
-        return value.numerator if value.denominator == 1 else value
-    return operator.index(value)
-
-
-def _exact_quotient(a: Number, b: Number) -> Number:
-    if isinstance(a, float) or isinstance(b, float):
-        return float(a) / float(b)
-    return Fraction(a) / b
-
-
-def _exact_power(base: Number, exponent: Number) -> Number:
-    if isinstance(exponent, int) and abs(exponent) <= EXACT_EXPONENT and not isinstance(base, float):
-        return Fraction(base) ** exponent
-    return math.pow(base, exponent)
-
-
-def _exact_ceil(value: Number) -> Number:
-    return _float_ceil(value) if isinstance(value, float) else math.ceil(value)
-
-
-def _float_ceil(value: float) -> float:
-    return float(math.ceil(value - abs(value) * SNAP))
-
-
-def _exactly(fn: Callable[..., Any]) -> Callable[..., Number]:
-    return lambda *args: _plain(fn(*args))
-
-
-_EXACT = Backend(
-    _plain,
-    {
-        "+": _exactly(_reduced(operator.add)),
-        "-": _exactly(operator.sub),
-        "*": _exactly(_reduced(operator.mul)),
-        "/": _exactly(_exact_quotient),
-        "**": _exactly(_exact_power),
-        "min": _exactly(min),
-        "max": _exactly(max),
-        "ceil": _exactly(_exact_ceil),
-    },
-)
-
-OPERATORS = tuple(_EXACT.ops)
-
-
-def _float_ops(smaller: Callable[..., Any], larger: Callable[..., Any], up: Callable[..., Any]) -> Backend:
-    """The operators that every float64 backend shares, with its own min, max and ceil."""
-    return Backend(
-        float,
-        {
-            "+": _reduced(operator.add),
-            "-": operator.sub,
-            "*": _reduced(operator.mul),
-            "/": operator.truediv,
-            "**": operator.pow,
-            "min": _reduced(smaller),
-            "max": _reduced(larger),
-            "ceil": up,
-        },
-    )
-
-
-@functools.cache
-def _numpy_backend() -> Backend:
-    import numpy as np
-
-    def convert(value: Any) -> Any:
-        return np.asarray(value, dtype=np.float64) if getattr(value, "ndim", 0) else np.float64(float(value))
-
-    ops = _float_ops(np.minimum, np.maximum, lambda x: np.ceil(x - np.abs(x) * SNAP)).ops
-    return Backend(convert, ops)
-
-
-@functools.cache
-def _torch_backend(device: Any) -> Backend:
-    import torch
-
-    def convert(value: Any) -> torch.Tensor:
-        plain = float(value) if isinstance(value, Fraction) else value
-        return torch.as_tensor(plain, dtype=torch.float64, device=device)
-
-    def straight_through_ceil(x: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            whole = torch.ceil(x - x.abs() * SNAP)
-        return whole + (x - x.detach())
-
-    return Backend(convert, _float_ops(torch.minimum, torch.maximum, straight_through_ceil).ops)
-
-
 # JSON.
-
-_JSON_OPS = _float_ops(min, max, _float_ceil).ops
 
 
 def evaluate_json(tree: Json, env: Mapping[str, float]) -> float:
@@ -436,7 +308,7 @@ def evaluate_json(tree: Json, env: Mapping[str, float]) -> float:
         return float(env[tree])
     if not isinstance(tree, list):
         return float(tree)
-    return float(_JSON_OPS[str(tree[0])](*(evaluate_json(arg, env) for arg in tree[1:])))
+    return float(JSON_OPS[str(tree[0])](*(evaluate_json(arg, env) for arg in tree[1:])))
 
 
 def from_json(tree: Json) -> Expr:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archc.ir.arithmetic import OPERATORS
 from archc.ir.expr import (
-    OPERATORS,
     Apply,
     Expr,
     Num,
@@ -199,6 +199,9 @@ def test_torch_is_differentiable_and_ceil_passes_the_gradient_through() -> None:
 def test_ints_broadcast_against_arrays() -> None:
     value = (D * F + minimum(T, 5)).evaluate({"d_model": np.array([1, 2]), "d_ff": 3, "tokens": 9})
     assert value.tolist() == [8.0, 11.0]
+    mixed = (D * F).evaluate({"d_model": np.array([1, 2]), "d_ff": np.int64(3)})
+    assert mixed.tolist() == [3.0, 6.0]
+    assert (D * F).evaluate({"d_model": np.int64(2), "d_ff": 3}) == 6
 
 
 def test_compiled_expressions_share_equal_parts() -> None:
