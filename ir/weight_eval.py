@@ -1,0 +1,194 @@
+"""Values of weight expressions, in torch: the one place where a WeightMap meets tensors."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from archc.ir import init
+from archc.ir import weight_expr as w
+from archc.ir.weight_formats import packing
+from archc.ir.weight_index import Index
+from archc.kernels.errors import WeightError, suggestion
+
+TORCH_DTYPES: Mapping[str, torch.dtype] = {
+    "fp64": torch.float64,
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp8": torch.float8_e4m3fn,
+    "fp8_e5m2": torch.float8_e5m2,
+    "fp8_e8m0": torch.float8_e8m0fnu,
+    "int64": torch.int64,
+    "int32": torch.int32,
+    "int16": torch.int16,
+    "int8": torch.int8,
+    "uint64": torch.uint64,
+    "uint32": torch.uint32,
+    "uint16": torch.uint16,
+    "uint8": torch.uint8,
+    "bool": torch.bool,
+    "complex64": torch.complex64,
+}
+DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+
+
+class Read(Protocol):
+    """Gives an old parameter, or some of its rows in the order asked for (they may repeat)."""
+
+    def __call__(self, name: str, rows: Index | None = None) -> Tensor: ...
+
+
+ReadFile = Callable[[w.File], Tensor]
+
+
+def no_files(leaf: w.File) -> Tensor:
+    """The ReadFile of callers that have no files at hand: raises WeightError."""
+    raise WeightError(f"the map takes `{leaf.key}` from {leaf.path}, which cannot be read here")
+
+
+def evaluate(expr: w.WeightExpr, read: Read, read_file: ReadFile = no_files) -> Tensor:
+    """The value of `expr`, contiguous. Reads only the rows that takes directly on a leaf name.
+
+    Raises WeightError where values do not fit; check shapes and storage types first to hear of all at once."""
+    return _evaluate(expr, read, read_file).contiguous()
+
+
+def _evaluate(expr: w.WeightExpr, read: Read, read_file: ReadFile) -> Tensor:
+    match expr:
+        case w.Take(x=w.Old(name=name), axis=0, index=index):
+            return read(name, index)
+        case w.Old(name=name):
+            return read(name)
+        case w.File():
+            return read_file(expr)
+    return _apply(expr, [_evaluate(c, read, read_file) for c in expr.children])
+
+
+def reader(tensors: Mapping[str, Tensor]) -> Read:
+    """A `Read` over tensors in memory."""
+
+    def read(name: str, rows: Index | None = None) -> Tensor:
+        if name not in tensors:
+            raise WeightError(f"no old parameter `{name}`{suggestion(name, tensors)}")
+        return tensors[name] if rows is None else take(tensors[name], 0, rows)
+
+    return read
+
+
+def dtype_name(tensor: Tensor) -> str:
+    """Our name of a tensor's storage type."""
+    if tensor.dtype not in DTYPE_NAMES:
+        raise WeightError(f"tensors of {tensor.dtype} cannot be stored (known are {', '.join(TORCH_DTYPES)})")
+    return DTYPE_NAMES[tensor.dtype]
+
+
+def take(x: Tensor, axis: int, index: Index) -> Tensor:
+    """The positions `index` of one axis, for every storage type (torch does not index all of them)."""
+    runs = index.runs()
+    if len(runs) == 1 and runs[0].step >= 1:
+        run = runs[0]
+        return x[(slice(None),) * axis + (slice(run.start, run.start + run.count * run.step, run.step),)]
+    positions = torch.from_numpy(index.positions.copy())
+    return _as_bytes(x, lambda raw: raw.index_select(axis, positions))
+
+
+def _as_bytes(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """`change`, which only moves elements, applied to same-sized integers in place of small floats."""
+    if x.dtype.is_complex or x.dtype in (torch.float32, torch.float64, torch.int64, torch.int32):
+        return change(x)
+    raw = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]
+    return change(x.view(raw)).view(x.dtype)
+
+
+def join(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """Concatenation of parts of one storage type, for every storage type."""
+    dtype = parts[0].dtype
+    raw = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[parts[0].element_size()]
+    return torch.cat([p.view(raw) for p in parts], axis).view(dtype)
+
+
+@functools.singledispatch
+def _apply(expr: w.WeightExpr, values: Sequence[Tensor]) -> Tensor:
+    """The value of one node, given those of its children."""
+    raise WeightError(f"no evaluation of {type(expr).__name__}")
+
+
+@_apply.register
+def _(expr: w.Const, values: Sequence[Tensor]) -> Tensor:
+    return torch.full(expr.shape, expr.value, dtype=torch.float64).to(TORCH_DTYPES[expr.dtype])
+
+
+@_apply.register
+def _(expr: w.Init, values: Sequence[Tensor]) -> Tensor:
+    dtype = TORCH_DTYPES[expr.dtype]
+    return init.sample(expr.rule, expr.args, expr.shape, seed=expr.seed, key=expr.key, dtype=dtype)
+
+
+@_apply.register
+def _(expr: w.Take, values: Sequence[Tensor]) -> Tensor:
+    return take(values[0], expr.axis, expr.index)
+
+
+@_apply.register
+def _(expr: w.Transpose, values: Sequence[Tensor]) -> Tensor:
+    return values[0].permute(expr.perm)
+
+
+@_apply.register
+def _(expr: w.Reshape, values: Sequence[Tensor]) -> Tensor:
+    return values[0].reshape(expr.shape)
+
+
+@_apply.register
+def _(expr: w.Concat, values: Sequence[Tensor]) -> Tensor:
+    return join(values, expr.axis)
+
+
+@_apply.register
+def _(expr: w.Stack, values: Sequence[Tensor]) -> Tensor:
+    return join([v.unsqueeze(expr.axis) for v in values], expr.axis)
+
+
+@_apply.register
+def _(expr: w.Linear, values: Sequence[Tensor]) -> Tensor:
+    # a product and a sum of their own, never one fused operation: the bits must not depend on where an element lies
+    total = _wide(values[0]) * expr.coefficients[0]
+    for value, coefficient in zip(values[1:], expr.coefficients[1:], strict=True):
+        total = total + _wide(value) * coefficient
+    return total.to(values[0].dtype)
+
+
+@_apply.register
+def _(expr: w.Affine, values: Sequence[Tensor]) -> Tensor:
+    return (_wide(values[0]) * expr.scale + expr.shift).to(values[0].dtype)
+
+
+@_apply.register
+def _(expr: w.MatMul, values: Sequence[Tensor]) -> Tensor:
+    a, b = values
+    return (_wide(a) @ _wide(b)).to(a.dtype)
+
+
+@_apply.register
+def _(expr: w.Cast, values: Sequence[Tensor]) -> Tensor:
+    return values[0].to(TORCH_DTYPES[expr.dtype])
+
+
+@_apply.register
+def _(expr: w.Quantise, values: Sequence[Tensor]) -> Tensor:
+    return packing(expr.format).pack(values[0])[expr.part]
+
+
+@_apply.register
+def _(expr: w.Dequantise, values: Sequence[Tensor]) -> Tensor:
+    return packing(expr.format).unpack(*values).to(TORCH_DTYPES[expr.dtype])
+
+
+def _wide(x: Tensor) -> Tensor:
+    """`x` in the type that arithmetic is done in."""
+    return x if x.dtype == torch.float64 else x.float()
