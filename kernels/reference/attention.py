@@ -1,0 +1,182 @@
+"""Softmax attention with grouped queries, windows, sinks, packed documents and a cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from archc.kernels.primitive import primitive
+from archc.kernels.reference.linear import widen
+from archc.kernels.reference.segments import segment_runs
+
+if TYPE_CHECKING:
+    from archc.kernels.reference.state import LayerState
+
+
+@primitive
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: bool = True,
+    window: int | None = None,
+    sinks: torch.Tensor | None = None,
+    scale: float | None = None,
+    segments: torch.Tensor | None = None,
+    state: LayerState | None = None,
+) -> torch.Tensor:
+    """y [B, L, H, P] for q [B, L, H, P] and k, v [B, L, G, P]; head h uses KV head h // (H / G).
+
+    With `window` n position t sees t-n+1..t; `sinks` [H] adds a logit per head that no value belongs to;
+    `scale` is 1 / sqrt(P) unless given. `state.k` and `state.v` [B, capacity, G, P] hold the tokens before:
+    all of them, or with a window the last `capacity`, token t at t % capacity.
+
+    Raises ValueError for a state with segments or without `causal`, and for more tokens than the state holds.
+    """
+    if state is not None and (segments is not None or not causal):
+        raise ValueError("attention with a state is causal and takes no segments")
+    if scale is None:
+        scale = q.shape[-1] ** -0.5
+    if state is None:
+        mask = attention_mask(q.shape[1], q.device, causal, window, segments)
+        return attend(q, k, v, mask, causal and mask is None, sinks, scale)
+    past = state.length
+    k, v = with_cache(k, v, state, window)
+    if q.shape[1] == 1:
+        return attend(q, k, v, None, False, sinks, scale)
+    if past == 0:
+        mask = attention_mask(q.shape[1], q.device, causal, window, None)
+        return attend(q, k, v, mask, mask is None, sinks, scale)
+    mask = cached_mask(q.shape[1], k.shape[1], q.device, window)
+    return attend(q, k, v, mask, False, sinks, scale)
+
+
+@primitive
+def attention_mask(
+    tokens: int, device: torch.device, causal: bool, window: int | None, segments: torch.Tensor | None
+) -> torch.Tensor | None:
+    """Which keys a query sees, [L, L] or [B, 1, L, L]; None where `causal` says all."""
+    narrow = window if window is not None and window < tokens else None
+    if segments is None and narrow is None:
+        return None
+    steps = torch.arange(tokens, device=device)
+    behind = steps[:, None] - steps  # [L, L], how far a key lies behind a query
+    seen = behind >= 0 if causal else torch.ones_like(behind, dtype=torch.bool)
+    if narrow is not None:
+        seen = seen & (behind < narrow)
+    if segments is None:
+        return seen
+    runs = segment_runs(segments)
+    return (seen & (runs[:, :, None] == runs[:, None, :])).unsqueeze(1)
+
+
+@primitive
+def cached_mask(tokens: int, keys: int, device: torch.device, window: int | None) -> torch.Tensor:
+    """Which of S keys, the last L of them new, each of L queries sees: [L, S]."""
+    behind = torch.arange(keys - tokens, keys, device=device)[:, None] - torch.arange(keys, device=device)
+    seen = behind >= 0
+    return seen if window is None else seen & (behind < window)
+
+
+@primitive
+def attend(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    causal: bool,
+    sinks: torch.Tensor | None,
+    scale: float,
+) -> torch.Tensor:
+    """Softmax attention of q [B, L, H, P] on k and v [B, S, G, P]; mask [L, S] or [B, 1, L, S] says what is seen."""
+    batch, tokens, heads, channels = q.shape
+    groups = k.shape[2]
+    if sinks is not None:
+        return attend_with_sinks(q, k, v, mask, causal, sinks, scale)
+    if tokens == 1:
+        # One query sees every key: the heads of a group are so many queries on its keys.
+        q = q.view(batch, groups, heads // groups, channels)
+        y = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), scale=scale)
+        return y.reshape(batch, 1, heads, channels)
+    y = F.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=causal,
+        scale=scale,
+        enable_gqa=groups != heads,
+    )
+    return y.transpose(1, 2)
+
+
+@primitive
+def attend_with_sinks(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    causal: bool,
+    sinks: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    """`attend` with one more logit per head in the softmax's denominator (gpt-oss 2025)."""
+    groups, repeats = k.shape[2], q.shape[2] // k.shape[2]
+    q = torch.unflatten(q, 2, (groups, repeats)).permute(0, 2, 3, 1, 4)  # [B, G, H / G, L, P]
+    logits = torch.matmul(q.flatten(2, 3), k.permute(0, 2, 3, 1))  # [B, G, H / G L, S]
+    logits = scale * torch.unflatten(widen(logits), 2, (repeats, -1))  # [B, G, H / G, L, S]
+    if causal:
+        mask = cached_mask(q.shape[3], k.shape[1], q.device, None)
+    if mask is not None:
+        mask = mask if mask.dim() == 2 else mask.unsqueeze(1)
+        logits = logits.masked_fill(~mask, -torch.inf)
+    extra = widen(sinks).view(groups, repeats, 1, 1).expand(*logits.shape[:-1], 1)
+    shares = torch.cat([logits, extra], dim=-1).softmax(-1)[..., :-1].to(v.dtype)
+    y = torch.matmul(shares.flatten(2, 3), v.transpose(1, 2))  # [B, G, H / G L, P]
+    return torch.unflatten(y, 2, (repeats, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3)
+
+
+@primitive(results=("k", "v"))
+def with_cache(
+    k: torch.Tensor, v: torch.Tensor, state: LayerState, window: int | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Store the new keys and values [B, L, G, P]; return those that some new token may see [B, S, G, P].
+
+    They come in order of position, except for a single token, which sees them all.
+    """
+    capacity, total = state.k.shape[1], state.length + k.shape[1]
+    if total > capacity and (window is None or window > capacity):
+        raise ValueError(f"the state holds {capacity} tokens: got {state.length} and {k.shape[1]} more")
+    if window is None:
+        return append(state.k, k, state.length), append(state.v, v, state.length)
+    return slide(state.k, k, state.length), slide(state.v, v, state.length)
+
+
+@primitive
+def append(cache: torch.Tensor, new: torch.Tensor, length: int) -> torch.Tensor:
+    """Write new [B, L, G, P] behind the first `length` tokens of the cache [B, capacity, G, P]; return all so far."""
+    total = length + new.shape[1]
+    cache[:, length:total] = new.detach()
+    return new if length == 0 else cache[:, :total].to(new.dtype)
+
+
+@primitive
+def slide(cache: torch.Tensor, new: torch.Tensor, length: int) -> torch.Tensor:
+    """Write new [B, L, G, P] into a ring [B, capacity, G, P], token t at t % capacity; return old and new tokens."""
+    capacity, tokens = cache.shape[1], new.shape[1]
+    at = length % capacity
+    if tokens == 1:
+        cache[:, at : at + 1] = new.detach()
+        return cache[:, : length + 1].to(new.dtype)
+    first = at if length > capacity else 0  # where the oldest token lies
+    old = torch.cat([cache[:, first:length], cache[:, :first]], dim=1)
+    both = torch.cat([old.to(new.dtype), new], dim=1)
+    kept = min(capacity, length + tokens)
+    slots = torch.arange(length + tokens - kept, length + tokens, device=cache.device) % capacity
+    cache[:, slots] = both[:, -kept:].detach().to(cache.dtype)
+    return both
+
+
