@@ -1,0 +1,118 @@
+"""The `archc` command: a table of commands, each in a file of its own that is imported only when it is used.
+
+A command is a function with typer annotations in `archc/commands/<name>.py`, whose imports of anything heavy stand
+inside it, and one line in COMMANDS.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator, MutableMapping
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from archc import __version__
+from archc.kernels.errors import ArchcError
+
+# Help panel -> command -> "module:function".
+COMMANDS = {
+    "Build and run": {
+        "train": "archc.commands.train:train",
+        "generate": "archc.commands.generate:generate",
+    },
+}
+
+EXIT_ERROR = 2
+
+
+class _Commands(MutableMapping[str, Any]):
+    """Command name -> typer command, built when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._panels = {name: panel for panel, names in COMMANDS.items() for name in names}
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._built:
+            self._built[name] = self._build(name)
+        return self._built[name]
+
+    def _build(self, name: str) -> Any:
+        panel = self._panels[name]
+        module, _, function = COMMANDS[panel][name].partition(":")
+        alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        alone.command(name, rich_help_panel=panel)(getattr(importlib.import_module(module), function))
+        return typer.main.get_command(alone)
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._built[name] = command
+        self._panels.setdefault(name, "Other")
+
+    def __delitem__(self, name: str) -> None:
+        del self._panels[name]
+        self._built.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._panels)
+
+    def __len__(self) -> int:
+        return len(self._panels)
+
+
+class _LazyGroup(TyperGroup):
+    """A group that imports a command's module when the command runs or its help is shown."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    name="archc",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"archc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="ARCHC_DEBUG", help="Show the Python traceback of an error.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Design, cost, compress and compile hybrid language models from one declaration.
+
+    MODEL is a spec file, a zoo name, a checkpoint folder, an IR text file or a Hugging Face config.json.
+    """
+    if debug:
+        os.environ["ARCHC_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line; an ArchcError is printed as its message, with exit status 2."""
+    try:
+        app()
+    except ArchcError as error:
+        if os.environ.get("ARCHC_DEBUG", "0") not in ("", "0"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)
