@@ -8,8 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from archc.kernels.errors import ArchcError
+from archc.kernels.errors import ArchcError, UnknownName
 
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 _REQUIRED = ("__init__.py", "modeling.py", "config.json")
 
 
@@ -46,6 +47,8 @@ def import_emitted(folder: Path) -> ModuleType:
 
 def load_emitted(folder: Path, *, device: str = "cpu", dtype: str = "float32") -> Any:
     """The model of a compiled package, weights loaded: `load(device, dtype)` of the package in `folder`."""
+    if dtype not in DTYPES:
+        raise UnknownName("dtype", dtype, DTYPES)
     import torch
 
     return import_emitted(folder).load(device=device, dtype=getattr(torch, dtype))
