@@ -159,13 +159,14 @@ def _(expr: w.Linear, values: Sequence[Tensor]) -> Tensor:
     # a product and a sum of their own, never one fused operation: the bits must not depend on where an element lies
     total = _wide(values[0]) * expr.coefficients[0]
     for value, coefficient in zip(values[1:], expr.coefficients[1:], strict=True):
-        total = total + _wide(value) * coefficient
+        total += _wide(value) * coefficient
     return total.to(values[0].dtype)
 
 
 @_apply.register
 def _(expr: w.Affine, values: Sequence[Tensor]) -> Tensor:
-    return (_wide(values[0]) * expr.scale + expr.shift).to(values[0].dtype)
+    scaled = _wide(values[0]) * expr.scale
+    return scaled.add_(expr.shift).to(values[0].dtype)
 
 
 @_apply.register

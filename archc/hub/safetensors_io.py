@@ -1,0 +1,241 @@
+"""The safetensors file format: header length, JSON header, raw bytes.
+
+Read and written here rather than through the safetensors package for two reasons. Its reader maps whole shards
+(each page touched stays in the process: 465 MB resident after slicing a 400 MB file in pieces), where a streaming run
+must stay bounded; and it reports the first thing wrong with a header, where we report all of them. Its writer wants
+every tensor of a shard in memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from archc.ir.weight_eval import TORCH_DTYPES, dtype_name
+from archc.ir.weight_formats import DTYPE_BYTES, Shape
+from archc.ir.weight_index import Index
+from archc.kernels.errors import WeightError
+
+# Our storage types by the codes of the format.
+CODES: Mapping[str, str] = {
+    "F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16",
+    "F8_E4M3": "fp8", "F8_E5M2": "fp8_e5m2", "F8_E8M0": "fp8_e8m0",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool", "C64": "complex64",
+}  # fmt: skip
+CODE_OF = {name: code for code, name in CODES.items()}
+
+METADATA = "__metadata__"
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
+MAX_RANK = 64  # of a torch tensor
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a file: `start` is its first byte, counted from the start of the file."""
+
+    file: Path
+    name: str
+    dtype: str
+    shape: Shape
+    start: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one position of the first axis."""
+        return math.prod(self.shape[1:]) * DTYPE_BYTES[self.dtype]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole tensor."""
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    def read(self, rows: Index | None = None) -> Tensor:
+        """The tensor, or `rows` of its first axis in their order (they may repeat); reads nothing else."""
+        if rows is not None and (not self.shape or rows.end > self.shape[0]):
+            raise WeightError(f"{self.file}: `{self.name}` of shape {list(self.shape)} has no row {rows.end - 1}")
+        shape = self.shape if rows is None else (len(rows), *self.shape[1:])
+        data = torch.empty(math.prod(shape) * DTYPE_BYTES[self.dtype], dtype=torch.uint8)
+        with self.file.open("rb", buffering=0) as f:
+            for at, start, count in self._spans(rows):
+                self._fill(f, data.numpy().data[at : at + count], start)
+        return data.view(TORCH_DTYPES[self.dtype]).reshape(shape)
+
+    def _spans(self, rows: Index | None) -> Iterator[tuple[int, int, int]]:
+        """(offset in the result, offset in the file, bytes) of every stretch to read."""
+        if rows is None:
+            yield 0, self.start, self.nbytes
+            return
+        at = 0
+        for run in rows.runs():
+            whole = run.step == 1
+            for row in (run.start,) if whole else run.positions().tolist():
+                count = self.row_bytes * (run.count if whole else 1)
+                yield at, self.start + row * self.row_bytes, count
+                at += count
+
+    def _fill(self, f: FileIO, target: memoryview, start: int) -> None:
+        f.seek(start)
+        while len(target):
+            count = f.readinto(target)
+            if not count:
+                raise WeightError(f"{self.file}: ended while reading `{self.name}`; was it changed?")
+            target = target[count:]
+
+
+# -- reading headers ---------------------------------------------------------------------------------------------------
+
+
+def read_header(file: Path) -> list[Stored]:
+    """Every tensor of a file, in the order of its bytes, without reading them.
+
+    Raises one WeightError that names the file and lists everything wrong with it."""
+    size = file.stat().st_size
+    with file.open("rb") as f:
+        prefix = f.read(8)
+        length = int.from_bytes(prefix, "little")
+        if len(prefix) < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+            raise WeightError(f"{file}: not a safetensors file, or truncated: {size} bytes, header of {length}")
+        entries, problems = _parse(f.read(length))
+    data_start = 8 + length
+    found = []
+    for name, entry in entries:
+        try:
+            found.append(_stored(file, name, entry, data_start))
+        except WeightError as e:
+            problems.append(f"{shown(name)}: {e}")
+    found.sort(key=lambda t: (t.start, t.nbytes))
+    problems = problems or _layout_problems(found, data_start, size)
+    if problems:
+        raise WeightError("\n".join(f"{file}: {p}" for p in problems))
+    return found
+
+
+def _parse(header: bytes) -> tuple[list[tuple[str, Any]], list[str]]:
+    """(name, entry) of every tensor as the JSON has them, and what is wrong with the JSON as a whole."""
+    try:
+        pairs = json.loads(header, object_pairs_hook=_Object)
+    except (ValueError, RecursionError) as e:
+        return [], [f"corrupted header: {e}"]
+    if not isinstance(pairs, _Object):
+        return [], ["corrupted header: expected a JSON object of tensors"]
+    twice = [name for name, n in Counter(name for name, _ in pairs).items() if n > 1]
+    return [(n, e) for n, e in pairs if n != METADATA], [f"{shown(name)} stands twice in the header" for name in twice]
+
+
+def shown(name: str) -> str:
+    """A name from a file as messages show it: whole if harmless, else escaped and cut."""
+    return f"`{name}`" if name.isprintable() and len(name) <= 200 else repr(name[:60])
+
+
+class _Object(list[tuple[str, Any]]):
+    """A JSON object as its pairs, so that a name that stands twice is seen."""
+
+
+def _stored(file: Path, name: str, entry: Any, data_start: int) -> Stored:
+    fields = dict(entry) if isinstance(entry, _Object) and len(entry) == 3 else {}
+    if fields.keys() != {"dtype", "shape", "data_offsets"}:
+        raise WeightError("expected dtype, shape and data_offsets")
+    if not name.isprintable():
+        raise WeightError("a name is made of printable characters")
+    code, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+    if not isinstance(code, str) or code not in CODES:
+        raise WeightError(f"storage type {str(code)[:20]!r} is not among {', '.join(CODES)}")
+    if not _is_sizes(shape) or not _is_sizes(offsets) or len(offsets) != 2:
+        raise WeightError("shape and data_offsets are lists of integers from 0")
+    if len(shape) > MAX_RANK or math.prod(max(n, 1) for n in shape) >= 2**59 or max(offsets) >= 2**63:
+        raise WeightError(f"sizes overflow: shape {str(shape)[:60]}, data_offsets {str(offsets)[:60]}")
+    begin, end = offsets
+    nbytes = math.prod(shape) * DTYPE_BYTES[CODES[code]]
+    if end - begin != nbytes:
+        raise WeightError(f"{code} {shape} takes {nbytes} bytes, data_offsets {offsets} hold {end - begin}")
+    return Stored(file, name, CODES[code], tuple(shape), data_start + begin)
+
+
+def _is_sizes(value: Any) -> bool:
+    if not isinstance(value, list) or isinstance(value, _Object):
+        return False
+    return all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in value)
+
+
+def _layout_problems(found: Sequence[Stored], data_start: int, size: int) -> list[str]:
+    """Overlaps, holes and a wrong length of the file; `found` is in the order of bytes."""
+    at, problems = data_start, []
+    for t in found:
+        if t.start != at:
+            where = "overlaps the tensor before it" if t.start < at else "leaves a hole before it"
+            problems.append(f"`{t.name}` {where}: starts at byte {t.start}, expected {at}")
+        at = max(at, t.start + t.nbytes)
+    if at != size:
+        kind = "truncated" if size < at else "longer than its header says"
+        problems.append(f"{kind}: expected {at} bytes, has {size}")
+    return problems
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One tensor to write: `pieces` gives it as blocks of rows, in order, when its turn comes."""
+
+    name: str
+    dtype: str
+    shape: Shape
+    pieces: Callable[[], Iterable[Tensor]]
+
+    @classmethod
+    def of(cls, name: str, tensor: Tensor) -> Outgoing:
+        """A tensor in memory."""
+        return cls(name, dtype_name(tensor), tuple(tensor.shape), lambda: (tensor,))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole tensor."""
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+
+def write_file(file: Path, tensors: Sequence[Outgoing], metadata: Mapping[str, str]) -> None:
+    """One safetensors file. Raises WeightError when a tensor turns out other than it was announced.
+
+    Wider types come first, as the safetensors package does it, so that every tensor is aligned."""
+    ordered = sorted(tensors, key=lambda t: -DTYPE_BYTES[t.dtype])
+    with file.open("wb") as f:
+        f.write(_header(ordered, metadata))
+        for tensor in ordered:
+            written = sum(map(functools.partial(_write_piece, f, tensor), tensor.pieces()))
+            if written != tensor.nbytes:
+                raise WeightError(f"`{tensor.name}` came to {written} bytes, announced were {tensor.nbytes}")
+
+
+def _header(tensors: Sequence[Outgoing], metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, Any] = {METADATA: dict(metadata)}
+    at = 0
+    for t in tensors:
+        end = at + t.nbytes
+        entries[t.name] = {"dtype": CODE_OF[t.dtype], "shape": list(t.shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _write_piece(f: IO[bytes], tensor: Outgoing, piece: Tensor) -> int:
+    if dtype_name(piece) != tensor.dtype or tuple(piece.shape[1:]) != tensor.shape[1:]:
+        raise WeightError(
+            f"`{tensor.name}` came as {dtype_name(piece)} {list(piece.shape)}, "
+            f"announced was {tensor.dtype} {list(tensor.shape)}"
+        )
+    raw = piece.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    f.write(raw.numpy().data)
+    return raw.numel()

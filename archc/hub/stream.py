@@ -1,0 +1,173 @@
+"""Running a WeightMap over a checkpoint on disk: bounded memory, sharded output, whole or not at all.
+
+Parameters are made one after the other, large ones in blocks of rows wherever that reads nothing twice; of the
+source only the rows that the normalised expressions name are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from archc.hub.checkpoint import SHARD_BYTES, Checkpoint, staged, write_tensors
+from archc.hub.safetensors_io import Outgoing, Stored, read_header
+from archc.ir import weight_expr as w
+from archc.ir.weight_eval import evaluate
+from archc.ir.weight_formats import DTYPE_BYTES
+from archc.ir.weight_index import Index
+from archc.ir.weight_normal import Normaliser
+from archc.ir.weightmap import WeightMap
+from archc.kernels.errors import WeightError, suggestion
+
+# Larger parameters are made in blocks of rows of about this size (at least one row); arithmetic on bf16 holds a block
+# some six times. Larger blocks are no faster.
+BLOCK_BYTES = 4 * 2**20
+# Blocks may together read this much more than the whole does.
+REREAD = 1.25
+# A progress bar appears when a run takes longer.
+PATIENCE_S = 2.0
+
+
+def run(
+    weight_map: WeightMap,
+    source: Checkpoint,
+    out_dir: str | Path,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    overwrite: bool = False,
+    files: Path | None = None,
+) -> Checkpoint:
+    """The checkpoint that `weight_map` makes of `source`, as a new folder.
+
+    `files` is the folder that `File` leaves are relative to. Raises one WeightError that lists every old parameter
+    lost or unknown, or every new one that does not fit; nothing is written then."""
+    with staged(out_dir, overwrite=overwrite) as folder:
+        run_into(folder, weight_map, source, shard_bytes=shard_bytes, files=files)
+    return Checkpoint(out_dir)
+
+
+def run_into(
+    folder: Path,
+    weight_map: WeightMap,
+    source: Checkpoint,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    files: Path | None = None,
+) -> None:
+    """As `run`, into a folder that the caller has staged and puts more into."""
+    weight_map.check(source.names)
+    shapes, dtypes = weight_map.shapes(source.shapes), weight_map.dtypes(source.dtypes)
+    total = sum(math.prod(shapes[n]) * DTYPE_BYTES[dtypes[n]] for n in shapes)
+    with _progress(total) as advance:
+        maker = _Maker(source, FittedFiles(files).read, advance)
+        tensors = (
+            Outgoing(name, dtypes[name], shapes[name], functools.partial(maker.pieces, expr))
+            for name, expr in weight_map.params.items()
+        )
+        write_tensors(folder, tensors, shard_bytes=shard_bytes)
+
+
+class _Maker:
+    """Makes the values of new parameters from a source, block by block."""
+
+    def __init__(
+        self, source: Checkpoint, read_file: Callable[[w.File], Tensor], advance: Callable[[int], None]
+    ) -> None:
+        self.source, self.read_file, self.advance = source, read_file, advance
+        self.normaliser = Normaliser(source.shapes)
+
+    def pieces(self, expr: w.WeightExpr) -> Iterator[Tensor]:
+        """The value of `expr` as blocks of rows, in order."""
+        for block in self.blocks(self.normaliser.run(expr)):
+            yield (value := evaluate(block, self.source.read, self.read_file))
+            self.advance(value.nbytes)
+            del value  # before the next one is made
+
+    def blocks(self, expr: w.WeightExpr) -> list[w.WeightExpr]:
+        """Expressions of the row blocks of `expr`; itself alone when it is small or blocks would read much twice."""
+        shape, dtype = w.shape(expr, self.source.shapes), w.dtype(expr, self.source.dtypes)
+        nbytes = math.prod(shape) * DTYPE_BYTES[dtype]
+        if not shape or nbytes <= BLOCK_BYTES:
+            return [expr]
+        rows = max(BLOCK_BYTES * shape[0] // nbytes, 1)
+        starts = range(0, shape[0], rows)
+        blocks = [self.normaliser.take(expr, 0, Index(range(a, min(a + rows, shape[0])))) for a in starts]
+        return blocks if sum(map(self.cost, blocks)) <= REREAD * self.cost(expr) else [expr]
+
+    def cost(self, expr: w.WeightExpr) -> int:
+        """Bytes that evaluating `expr` reads or draws."""
+        given = (leaf for leaf in w.leaves(expr) if isinstance(leaf, w.Init | w.File))
+        drawn = sum(math.prod(leaf.shape) * DTYPE_BYTES[leaf.dtype] for leaf in given)
+        return drawn + sum(_read_bytes(self.source.stored(name), rows) for name, rows in w.leaf_reads(expr))
+
+
+def _read_bytes(stored: Stored, rows: Index | None) -> int:
+    return stored.nbytes if rows is None else len(rows) * stored.row_bytes
+
+
+class FittedFiles:
+    """Tensors fitted on data, in safetensors files below one folder, each file checked against its hash once."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+        self._verified: dict[tuple[str, str], Mapping[str, Stored]] = {}
+
+    def read(self, leaf: w.File) -> Tensor:
+        """The tensor of a `File` leaf. Raises WeightError when it is not what the leaf says."""
+        key = (leaf.path, leaf.sha256)
+        if key not in self._verified:
+            self._verified[key] = self._open(leaf)
+        tensors = self._verified[key]
+        if leaf.key not in tensors:
+            raise WeightError(f"{leaf.path} has no tensor `{leaf.key}`{suggestion(leaf.key, tensors)}")
+        stored = tensors[leaf.key]
+        if (stored.shape, stored.dtype) != (leaf.shape, leaf.dtype):
+            raise WeightError(
+                f"{leaf.path}: `{leaf.key}` is {stored.dtype} {list(stored.shape)}, "
+                f"expected {leaf.dtype} {list(leaf.shape)}"
+            )
+        return stored.read()
+
+    def _open(self, leaf: w.File) -> Mapping[str, Stored]:
+        if self.root is None:
+            raise WeightError(f"the map takes `{leaf.key}` from {leaf.path}: say in which folder that lies")
+        file = (self.root / leaf.path).resolve()
+        if not file.is_relative_to(self.root.resolve()) or not file.is_file():
+            raise WeightError(f"{leaf.path}: no such file below {self.root}")
+        with file.open("rb") as f:
+            digest = hashlib.file_digest(f, "sha256").hexdigest()
+        if digest != leaf.sha256:
+            raise WeightError(f"{file}: its sha256 is {digest}, the map was made with {leaf.sha256}")
+        return {t.name: t for t in read_header(file)}
+
+
+@contextlib.contextmanager
+def _progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A function that counts bytes done, shown as a bar on a terminal's stderr once the run takes a while."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("weights"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
+    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+    task, begun = bar.add_task("", total=total_bytes), time.monotonic()
+
+    def advance(done: int) -> None:
+        if not bar.live.is_started and time.monotonic() - begun > PATIENCE_S:
+            bar.start()
+        bar.advance(task, done)
+
+    try:
+        yield advance
+    finally:
+        bar.stop()
