@@ -1,0 +1,1 @@
+"""Reading and writing checkpoints: archc's own directory, and foreign families as tables."""

@@ -1,0 +1,243 @@
+"""A foreign family: how its config and its tensors correspond to archc's, each said once and read both ways."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from archc.hub.blocks import all_blocks, differences
+from archc.hub.config import REQUIRED, Bind, Config, bind, check_neutral, unread
+from archc.hub.entries import Entry, Exprs, Shape
+from archc.ir.build import Norm
+from archc.kernels.errors import UnknownName, UnsupportedError, WeightError
+from archc.spec.model import Block, MTPSpec, Spec
+
+# How many names of a long list an error shows.
+SHOWN = 40
+INIT_STD = bind("initializer_range", "init_std", type=float, default=0.02)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The tensors of one checkpoint layout.
+
+    `dropped` are patterns (whole names) of tensors that carry nothing a model needs; `copies` names tensors that may
+    stand in the file as bit-equal copies of another (a tied head). `packed` has the
+    formats of archc's weights that are stored packed.
+    """
+
+    entries: tuple[Entry, ...]
+    dropped: tuple[str, ...] = ()
+    copies: Mapping[str, str] = field(default_factory=dict)
+    packed: Mapping[str, str] = field(default_factory=dict)
+
+    def is_dropped(self, name: str) -> bool:
+        """Whether the table drops a tensor by name."""
+        return any(re.fullmatch(pattern, name) for pattern in self.dropped)
+
+    @functools.cached_property
+    def to_archc(self) -> Exprs:
+        """archc's stored tensors as expressions over the foreign ones."""
+        return {key: expr for entry in self.entries for key, expr in entry.to_archc().items()}
+
+    @functools.cached_property
+    def to_foreign(self) -> Exprs:
+        """The foreign tensors as expressions over archc's stored ones."""
+        return {name: expr for entry in self.entries for name, expr in entry.to_foreign().items()}
+
+    def gaps(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """(tensors the table needs and `names` lacks, tensors of `names` that the table does not know)."""
+        known = self.to_foreign.keys() | set(self.copies)
+        missing = sorted(self.to_foreign.keys() - set(names))
+        return missing, sorted(n for n in names if n not in known and not self.is_dropped(n))
+
+
+class Family:
+    """One foreign family. A subclass is a table: bindings of config fields, and entries of tensors by layout."""
+
+    model_type: ClassVar[str]
+    architecture: ClassVar[str]
+    binds: ClassVar[tuple[Bind, ...]]
+    # Spec fields that the family fixes without a config field: path -> value.
+    constants: ClassVar[Mapping[str, Any]] = {}
+    # Config fields that must have one of these values where they are given.
+    neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    # Config fields beside the bound ones that the family reads and writes, and those known not to change the maths.
+    more_keys: ClassVar[frozenset[str]] = frozenset()
+    harmless: ClassVar[frozenset[str]] = frozenset()
+    # Whether a tied head must stand in the file, because readers do not tie it themselves.
+    needs_copies: ClassVar[bool] = False
+    # File layouts of the tensors, the family's usual one first.
+    layouts: ClassVar[tuple[str, ...]] = ("plain",)
+
+    # -- what a subclass says -----------------------------------------------------------------------------------------
+
+    def read_blocks(self, config: Config, made: Mapping[str, dict[str, Any]]) -> tuple[Block, ...]:
+        """The blocks in order; `made` has the bound fields of each kind."""
+        raise NotImplementedError
+
+    def write_blocks(self, spec: Spec) -> Config:
+        """Config fields that tell the order of blocks and what differs between them."""
+        raise NotImplementedError
+
+    def read_mtp(self, config: Config, made: Mapping[str, dict[str, Any]]) -> MTPSpec | None:
+        """Multi-token prediction, if the config has it."""
+        return None
+
+    def table(self, spec: Spec, layout: str, shapes: Mapping[str, Shape]) -> Table:
+        """The tensors of a checkpoint of `spec` in one of `layouts`; `shapes` has every weight of its graph."""
+        raise NotImplementedError
+
+    # -- config -------------------------------------------------------------------------------------------------------
+
+    def read(self, config: Config, name: str) -> Spec:
+        """The spec that a config describes. Raises WeightError or UnsupportedError, all faults of a kind at once."""
+        check_neutral(config, self.neutral)
+        made = self._bound(config)
+        top, norm = made.pop(""), made.pop("norm")
+        layers, mtp, std = self.read_blocks(config, made), self.read_mtp(config, made), top["init_std"]
+        return Spec(
+            name=name,
+            layers=tuple(_with_std(b, std) for b in layers),
+            norm=Norm(**norm),
+            mtp=mtp and replace(mtp, layers=tuple(_with_std(b, std) for b in mtp.layers)),
+            **top,
+        )
+
+    def _bound(self, config: Config) -> dict[str, dict[str, Any]]:
+        """Spec fields by kind ("" for the spec's own) from the bindings and constants."""
+        faults: list[str] = []
+        values: dict[str, Any] = dict(self.constants)
+        for one in (INIT_STD, *self.binds):
+            try:
+                values |= dict.fromkeys(one.to, one.read(config))
+            except WeightError as error:
+                faults.append(str(error))
+        if faults:
+            raise WeightError("\n".join(faults))
+        made: dict[str, dict[str, Any]] = {}
+        for path, value in values.items():
+            kind, _, name = path.rpartition(".")
+            made.setdefault(kind, {})[name] = value
+        return made
+
+    def write(self, spec: Spec, source: Config | None = None) -> Config:
+        """The config of a spec; fields of `source` that say nothing of the architecture travel along.
+
+        Raises UnsupportedError, listing all, for what the family cannot express."""
+        config = {k: v for k, v in (source or {}).items() if k not in self.owned_keys and k != "auto_map"}
+        config |= self._written(spec, source or {}) | self.write_blocks(spec)
+        config |= {"model_type": self.model_type, "architectures": [self.architecture]}
+        lost = differences(self.read(config, spec.name), spec)
+        if lost:
+            raise UnsupportedError(f"`{self.model_type}` cannot express this model:\n" + "\n".join(shorten(lost)))
+        return config
+
+    def _written(self, spec: Spec, source: Config) -> Config:
+        """The bound fields, under every spelling that `source` uses."""
+        found: Config = {}
+        for one in (INIT_STD, *self.binds):
+            value = next((v for v in (_value(spec, path) for path in one.to) if v is not REQUIRED), REQUIRED)
+            if value is None and one.absent:
+                value = _value(spec, one.absent)
+            if value is not REQUIRED:
+                found |= dict.fromkeys([one.key, *(k for k in one.aliases if k in source)], one.write(value))
+        return found
+
+    @functools.cached_property
+    def owned_keys(self) -> frozenset[str]:
+        """Config fields that the family writes itself."""
+        return frozenset(k for one in (INIT_STD, *self.binds) for k in one.keys) | self.more_keys
+
+    def unread(self, config: Config) -> list[str]:
+        """Fields of a config that the family neither reads nor knows to be harmless."""
+        return unread(config, self.owned_keys | self.harmless | set(self.neutral))
+
+    # -- tensors ------------------------------------------------------------------------------------------------------
+
+    def checked_table(self, spec: Spec, layout: str) -> Table:
+        """The table, which must make every weight of the spec's graph and nothing else."""
+        shapes = spec.graph().weight_shapes()
+        table = self.table(spec, layout, shapes)
+        made = {_logical(name, table.packed) for name in table.to_archc}
+        wanted = set(shapes)
+        if made != wanted:
+            lines = [f"no place for {n}" for n in sorted(wanted - made)]
+            lines += [f"not a weight: {n}" for n in sorted(made - wanted)]
+            raise UnsupportedError("\n".join([f"the `{self.model_type}` tables do not fit:", *shorten(lines)]))
+        return table
+
+    def layout_of(self, spec: Spec, names: Sequence[str]) -> tuple[str, Table]:
+        """The layout in which a checkpoint holds the tensors `names`.
+
+        Raises WeightError that lists what the nearest layout misses and does not know."""
+        tables = {layout: self.checked_table(spec, layout) for layout in self.layouts}
+        gaps = {layout: table.gaps(names) for layout, table in tables.items()}
+        best = min(gaps, key=lambda layout: sum(map(len, gaps[layout])))
+        missing, unknown = gaps[best]
+        if missing or unknown:
+            lines = [f"missing: {n}" for n in missing]
+            lines += [f"no place in the `{self.model_type}` table: {n}" for n in unknown]
+            head = f"the checkpoint does not fit its config ({len(lines)} tensors):"
+            raise WeightError("\n".join([head, *shorten(lines)]))
+        return best, tables[best]
+
+
+def shorten(lines: Sequence[str]) -> list[str]:
+    """The first lines of a long list, and how many more there are."""
+    return [*lines[:SHOWN], f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else list(lines)
+
+
+def _logical(name: str, packed: Mapping[str, str]) -> str:
+    """The weight that a stored name belongs to: `<key>` for the parts `<key>.blocks`."""
+    key = name.rpartition(".")[0]
+    return key if key in packed else name
+
+
+def _value(spec: Spec, path: str) -> Any:
+    """The value at a bind's path in a spec; REQUIRED where no block has it."""
+    kind, _, name = path.rpartition(".")
+    if kind == "":
+        return getattr(spec, name)
+    if kind == "norm":
+        return getattr(spec.norm, name)
+    return next((getattr(one.fields, name) for one in all_blocks(spec) if one.kind == kind), REQUIRED)
+
+
+def _with_std(one: Block, std: float) -> Block:
+    return replace(one, fields=replace(one.fields, init_std=std))
+
+
+# -- registry ----------------------------------------------------------------------------------------------------------
+
+_FAMILIES: dict[str, Family] = {}
+
+
+def family(cls: type[Family]) -> type[Family]:
+    """Class decorator: registers the family under its model_type."""
+    if cls.model_type in _FAMILIES:
+        raise UnsupportedError(f"family `{cls.model_type}` is registered twice")
+    _FAMILIES[cls.model_type] = cls()
+    return cls
+
+
+def families() -> Mapping[str, Family]:
+    """Every registered family by model_type."""
+    import archc.hub.families as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return dict(sorted(_FAMILIES.items()))
+
+
+def family_of(config: Config) -> Family:
+    """The family of a config. Raises UnknownName with a suggestion."""
+    known = families()
+    if config["model_type"] not in known:
+        raise UnknownName("model_type", config["model_type"], known)
+    return known[config["model_type"]]

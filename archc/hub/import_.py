@@ -1,0 +1,134 @@
+"""Import: a Hugging Face folder becomes an archc checkpoint, every tensor mapped, or dropped by name, or an error."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from archc.hub.checkpoint import Checkpoint
+from archc.hub.checkpoint_dir import CheckpointDir, Origin, load_checkpoint, new_checkpoint, stored_shapes
+from archc.hub.config import Config, read_config
+from archc.hub.entries import Shape
+from archc.hub.family import Table, family_of, shorten
+from archc.hub.stream import run_into
+from archc.ir.graph import LAYERS, MTP_LAYERS
+from archc.ir.weightmap import WeightMap
+from archc.kernels.errors import WeightError
+from archc.spec.model import Block, Spec
+
+# Storage types in which a weight that is not packed may come.
+NUMBERS = ("fp32", "fp16", "bf16")
+
+
+def spec_from_config(source: Path | str | Mapping[str, Any], name: str = "") -> Spec:
+    """The spec of a bare config.json: a file, a folder with one, or its contents.
+
+    Fields that no table knows are named in a warning. Raises UnknownName for an unknown model_type, WeightError and
+    UnsupportedError for what cannot be read."""
+    config = read_config(source)
+    family = family_of(config)
+    spec = family.read(config, name or _name(config, source))
+    strange = family.unread(config)
+    if strange:
+        listed = ", ".join(strange)
+        warnings.warn(f"fields of the {family.model_type} config that archc does not read: {listed}", stacklevel=2)
+    return spec
+
+
+def import_checkpoint(source: Path | str, out: Path | str, *, name: str = "", overwrite: bool = False) -> CheckpointDir:
+    """Import a Hugging Face folder (config.json and safetensors) as the archc checkpoint `out`.
+
+    Raises WeightError, listing all tensors concerned, for a truncated, corrupted or mismatching one; nothing is
+    written then."""
+    folder = Path(source)
+    config, tensors = read_config(folder), Checkpoint(folder)
+    spec, family = spec_from_config(folder, name), family_of(config)
+    layout, table = family.layout_of(spec, tensors.names)
+    check_shapes(table, spec, tensors)
+    copies = _checked_copies(table, tensors)
+    weights = WeightMap(table.to_archc, {n for n in tensors.names if table.is_dropped(n)} | set(copies))
+    spec = with_formats(spec, table, weights.shapes(tensors.shapes), weights.dtypes(tensors.dtypes))
+    origin = Origin(family.model_type, layout, config, copies)
+    step = {"step": "import", "from": folder.resolve().name, "family": family.model_type, "layout": layout}
+    with new_checkpoint(out, spec.graph(), step, origin=origin, files=folder, overwrite=overwrite) as staging:
+        run_into(staging, weights, tensors)
+    return load_checkpoint(out)
+
+
+def check_shapes(table: Table, spec: Spec, tensors: Checkpoint) -> None:
+    """Raise WeightError that lists every tensor of another shape than the config says."""
+    graph = with_packed(spec, table).graph()
+    wanted = WeightMap(table.to_foreign).shapes(stored_shapes(graph))
+    wrong = [
+        f"`{name}` has shape {list(tensors.shapes[name])}, the config says {list(shape)}"
+        for name, shape in wanted.items()
+        if tensors.shapes[name] != shape
+    ]
+    if wrong:
+        raise WeightError("\n".join([f"{tensors.directory}: the tensors do not fit the config:", *shorten(wrong)]))
+
+
+def _checked_copies(table: Table, tensors: Checkpoint) -> tuple[str, ...]:
+    """The tensors that stand in the file as copies of others. Raises WeightError where one is not a copy."""
+    copies = tuple(sorted(n for n in table.copies if n in tensors))
+    for name in copies:
+        if not tensors.read(name).equal(tensors.read(table.copies[name])):
+            raise WeightError(f"the config ties `{name}` to `{table.copies[name]}`, but the file has different values")
+    return copies
+
+
+# -- formats -----------------------------------------------------------------------------------------------------------
+
+
+def with_packed(spec: Spec, table: Table) -> Spec:
+    """The spec with the formats of the weights that a table keeps packed."""
+    return _with_block_formats(spec, table.packed)
+
+
+def with_formats(spec: Spec, table: Table, shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> Spec:
+    """The spec with the formats in which its tensors are stored: the commonest for the model, others by block.
+
+    Raises WeightError for storage types that no weight comes in."""
+    plain = {key: dtype for key, dtype in dtypes.items() if key in spec.graph().weight_shapes()}
+    wrong = [f"`{key}` is stored as {dtype}" for key, dtype in plain.items() if dtype not in NUMBERS]
+    if wrong:
+        raise WeightError("\n".join([f"weights come as {', '.join(NUMBERS)}:", *shorten(wrong)]))
+    elements = Counter[str]()
+    for key, dtype in plain.items():
+        elements[dtype] += math.prod(shapes[key])
+    common = elements.most_common(1)[0][0]
+    others = {key: dtype for key, dtype in plain.items() if dtype != common}
+    return replace(_with_block_formats(spec, others | dict(table.packed)), formats=(("weights", common),))
+
+
+def _with_block_formats(spec: Spec, formats: Mapping[str, str]) -> Spec:
+    """The spec with `formats` (by weight key) given to the blocks whose mixers they belong to."""
+    if not formats:
+        return spec
+    by_scope: dict[str, dict[str, str]] = {}
+    for key, chosen in formats.items():
+        scope, _, param = key.rpartition(".")
+        by_scope.setdefault(scope, {})[param] = chosen
+
+    def formatted(region: str, blocks: Sequence[Block]) -> tuple[Block, ...]:
+        given = (by_scope.get(f"{region}.{i}.mixer", {}) for i in range(len(blocks)))
+        return tuple(replace(b, formats=tuple(f.items())) for b, f in zip(blocks, given, strict=True))
+
+    mtp = spec.mtp and replace(spec.mtp, layers=formatted(MTP_LAYERS, spec.mtp.layers))
+    return replace(spec, layers=formatted(LAYERS, spec.layers), mtp=mtp)
+
+
+def _name(config: Config, source: Path | str | Mapping[str, Any]) -> str:
+    """A name for the model: what the config says it came from, or the folder, in the letters that a spec allows."""
+    said = config.get("_name_or_path")
+    path = source if isinstance(source, str | Path) else ""
+    folder = Path(path).resolve() if path else None
+    given = folder and (folder.parent.name if folder.is_file() else folder.name)
+    raw = given or (str(said).rstrip("/").rpartition("/")[2] if said else "") or config["model_type"]
+    return re.sub(r"[^A-Za-z0-9]*([^A-Za-z0-9._-]+)[^A-Za-z0-9]*", "-", raw).strip("._-")[:100] or "model"
