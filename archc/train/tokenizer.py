@@ -64,13 +64,6 @@ def save_byte_tokenizer(folder: Path) -> Path:
     return path
 
 
-def tokenizer_files(folder: Path) -> list[Path]:
-    """The tokenizer's files in `folder`, for commands that carry them along."""
-    names = (OWN_FILE, HF_FILE, "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json",
-             "merges.txt", "chat_template.jinja", "chat_template.json", GENERATION_CONFIG)  # fmt: skip
-    return [folder / name for name in names if (folder / name).is_file()]
-
-
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer that travels with a checkpoint or package.
 
