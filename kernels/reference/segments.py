@@ -13,9 +13,8 @@ def segment_runs(segments: torch.Tensor) -> torch.Tensor:
 
     An id that comes back later is another run, so that comparing runs tells documents apart.
     """
-    changes = torch.zeros_like(segments, dtype=torch.long)
-    changes[:, 1:] = segments[:, 1:] != segments[:, :-1]
-    return changes.cumsum(dim=1)
+    changes = segments != segments.roll(1, 1)
+    return (changes & (torch.arange(segments.shape[1], device=segments.device) > 0)).cumsum(dim=1)
 
 
 @primitive

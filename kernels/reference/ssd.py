@@ -97,58 +97,80 @@ def ssd_chunked(
     """A sequence: y [B, L, H, P] without the skip, and the state after it [B, H, P, N].
 
     Within a chunk of Q tokens outputs come from a masked, decayed C B^T; between the n chunks only states are
-    carried (Dao & Gu 2024, section 6). The padded tail has dt = 0: it neither decays nor feeds the state.
+    carried (Dao & Gu 2024, section 6). A padded tail neither decays nor feeds the state. R = H / G heads share a
+    group's B and C.
     """
-    batch, tokens, heads, channels = x.shape
-    if not torch.compiler.is_compiling():  # a compiled graph holds for every length
+    tokens = x.shape[1]
+    if torch.compiler.is_compiling():  # for every length; an empty chunk more, so that n is never a special 1
+        n = (tokens + chunk - 1) // chunk + 1
+    else:
         chunk = min(chunk, tokens)
-    n = -(-tokens // chunk)
+        n = (tokens + chunk - 1) // chunk
     runs = None if segments is None else chunk_runs(segments, n, chunk)  # [B, n, Q]
-    dt, B, C = in_chunks(dt, n, chunk), in_chunks(B, n, chunk), in_chunks(C, n, chunk)  # [B, n, Q, ...]
-    x = in_chunks(x, n, chunk) * dt[..., None]  # [B, n, Q, H, P]
-    # [B, n, H, Q], log of the decay since the chunk began; in fp64, since only its differences matter.
-    decay = (dt * A).transpose(2, 3).cumsum(-1, dtype=torch.float64)
+    # Log of the decay since the chunk began [B, H, n, Q]; in fp64, since only its differences matter.
+    decay = in_chunks(dt * A, n, chunk).permute(0, 3, 1, 2).cumsum(-1, dtype=torch.float64)
+    x = in_chunks(x * dt[..., None], n, chunk)  # [B, n, Q, H, P]
+    B = in_chunks(B, n, chunk).permute(0, 3, 1, 2, 4).contiguous()  # [B, G, n, Q, N]
+    C = in_chunks(C, n, chunk).permute(0, 3, 1, 2, 4).contiguous()
     y = ssd_within(x, decay, B, C, runs)
     before, end = ssd_carry(ssd_fed(x, decay, B, runs), decay[..., -1], start, runs)
-    y = y + ssd_read(before, decay, C, runs)  # [B, n, Q, H, P]
-    return y.reshape(batch, n * chunk, heads, channels)[:, :tokens], end
+    y = y + ssd_read(before, decay, C, runs)  # [B, n, Q, G, R, P]
+    return from_chunks(y, tokens).flatten(2, 3), end
 
 
 @primitive
 def in_chunks(x: torch.Tensor, n: int, chunk: int) -> torch.Tensor:
     """x [B, L, ...] with zeros up to n * Q tokens, as [B, n, Q, ...]."""
-    padding = n * chunk - x.shape[1]
-    if torch.compiler.is_compiling() or padding > 0:
-        x = F.pad(x, (0, 0) * (x.dim() - 2) + (0, padding))
-    return x.reshape(x.shape[0], n, chunk, *x.shape[2:])
+    if torch.compiler.is_compiling():  # by index: padding or cutting by symbolic amounts asks what they are
+        steps = chunk_steps(n, chunk, x.device)  # [n, Q]
+        inside = (steps < x.shape[1])[(..., *[None] * (x.dim() - 2))]
+        return torch.where(inside, x[:, steps.clamp(max=x.shape[1] - 1)], 0)
+    if n * chunk > x.shape[1]:
+        x = F.pad(x, (0, 0) * (x.dim() - 2) + (0, n * chunk - x.shape[1]))
+    return torch.unflatten(x, 1, (n, chunk))
+
+
+@primitive
+def from_chunks(y: torch.Tensor, tokens: int) -> torch.Tensor:
+    """The first L tokens of y [B, n, Q, ...], as [B, L, ...]."""
+    if torch.compiler.is_compiling():
+        steps = torch.arange(tokens, device=y.device)
+        return y[:, steps // y.shape[2], steps % y.shape[2]]
+    return y.flatten(1, 2)[:, :tokens]
+
+
+@primitive
+def chunk_steps(n: int, chunk: int, device: torch.device) -> torch.Tensor:
+    """Position of each token of each chunk: [n, Q]."""
+    return chunk * torch.arange(n, device=device)[:, None] + torch.arange(chunk, device=device)
 
 
 @primitive
 def chunk_runs(segments: torch.Tensor, n: int, chunk: int) -> torch.Tensor:
     """Number of the document of each position, [B, n, Q]; the padded tail belongs to the last one."""
-    runs = segment_runs(segments)
-    tail = runs[:, -1:].expand(-1, n * chunk - runs.shape[1])
-    return torch.cat([runs, tail], dim=1).view(-1, n, chunk)
+    steps = chunk_steps(n, chunk, segments.device)
+    return segment_runs(segments)[:, steps.clamp(max=segments.shape[1] - 1)]
 
 
 @primitive
 def runs_before(runs: torch.Tensor) -> torch.Tensor:
     """Document that the state before each chunk belongs to: [B, n, Q] -> [B, n, 1]; the first one at the start."""
-    return F.pad(runs[:, :-1, -1:], (0, 0, 1, 0))
+    last = runs[..., -1:]
+    return torch.where(torch.arange(last.shape[1], device=runs.device)[:, None] > 0, last.roll(1, 1), 0)
 
 
 @primitive
 def ssd_within(
     x: torch.Tensor, decay: torch.Tensor, B: torch.Tensor, C: torch.Tensor, runs: torch.Tensor | None
 ) -> torch.Tensor:
-    """What tokens read from the tokens of their chunk up to themselves: [B, n, Q, H, P]."""
-    groups = B.shape[3]
-    pairs = torch.matmul(C.transpose(2, 3), B.permute(0, 1, 3, 4, 2))  # [B, n, G, Q, Q]
+    """What tokens read from the tokens of their chunk up to themselves: [B, n, Q, G, R, P]."""
+    pairs = torch.matmul(C, B.mT)  # [B, G, n, Q, Q]
     if runs is not None:
-        pairs = pairs * (runs[:, :, None, :, None] == runs[:, :, None, None, :])
-    between = ssd_between(decay, x.dtype)  # [B, n, H, Q, Q]
-    scores = (torch.unflatten(between, 2, (groups, -1)) * pairs.unsqueeze(3)).flatten(2, 3)
-    return torch.matmul(scores, x.transpose(2, 3)).transpose(2, 3)
+        pairs = pairs * (runs[:, None, :, :, None] == runs[:, None, :, None, :])
+    decay, x = torch.unflatten(decay, 1, (B.shape[1], -1)), torch.unflatten(x, 3, (B.shape[1], -1))
+    scores = ssd_between(decay, x.dtype) * pairs.unsqueeze(2)  # [B, G, R, n, Q, Q]
+    y = torch.matmul(scores, x.permute(0, 3, 4, 1, 2, 5).contiguous())  # [B, G, R, n, Q, P]
+    return y.permute(0, 3, 4, 1, 2, 5)
 
 
 @primitive
@@ -166,45 +188,46 @@ def ssd_between(decay: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 @primitive
 def ssd_fed(x: torch.Tensor, decay: torch.Tensor, B: torch.Tensor, runs: torch.Tensor | None) -> torch.Tensor:
-    """What each chunk has added to the state by its end: [B, n, H, P, N]."""
-    left = (decay[..., -1:] - decay).exp().to(x.dtype)  # [B, n, H, Q]
+    """What each chunk has added to the state by its end: [B, G, n, R, P, N]."""
+    left = (decay[..., -1:] - decay).exp().to(x.dtype)  # [B, H, n, Q]
     if runs is not None:
-        left = left * (runs == runs[..., -1:])[:, :, None]
-    x = torch.unflatten(x * left.transpose(2, 3)[..., None], 3, (B.shape[3], -1)).flatten(4)  # [B, n, Q, G, H / G P]
-    fed = torch.matmul(x.permute(0, 1, 3, 4, 2), B.transpose(2, 3))  # [B, n, G, H / G P, N]
-    return fed.reshape(*decay.shape[:3], -1, B.shape[4])
+        left = left * (runs == runs[..., -1:])[:, None]
+    x = torch.unflatten(x * left.permute(0, 2, 3, 1)[..., None], 3, (B.shape[1], -1))  # [B, n, Q, G, R, P]
+    rows = x.flatten(4).permute(0, 3, 1, 2, 4).contiguous()  # [B, G, n, Q, R P]
+    return torch.unflatten(torch.matmul(rows.mT, B), 3, x.shape[4:])
 
 
 @primitive
 def ssd_read(before: torch.Tensor, decay: torch.Tensor, C: torch.Tensor, runs: torch.Tensor | None) -> torch.Tensor:
-    """What tokens read from the state before their chunk: [B, n, Q, H, P]."""
-    left = decay.exp().to(C.dtype)  # [B, n, H, Q]
+    """What tokens read from the state before their chunk [B, G, n, R, P, N]: [B, n, Q, G, R, P]."""
+    left = decay.exp().to(C.dtype)  # [B, H, n, Q]
     if runs is not None:
-        left = left * (runs == runs_before(runs))[:, :, None]
-    rows = torch.unflatten(before, 2, (C.shape[3], -1)).flatten(3, 4)  # [B, n, G, H / G P, N]
-    y = torch.matmul(C.transpose(2, 3), rows.transpose(3, 4)).transpose(2, 3)  # [B, n, Q, G, H / G P]
-    return y.reshape(*y.shape[:3], decay.shape[2], -1) * left.transpose(2, 3)[..., None]
+        left = left * (runs == runs_before(runs))[:, None]
+    left = torch.unflatten(left, 1, (C.shape[1], -1)).permute(0, 3, 4, 1, 2)  # [B, n, Q, G, R]
+    y = torch.matmul(C, before.flatten(3, 4).mT)  # [B, G, n, Q, R P]
+    return torch.unflatten(y.permute(0, 2, 3, 1, 4), 4, before.shape[3:5]) * left[..., None]
 
 
 @primitive(results=("before", "end"))
 def ssd_carry(
     fed: torch.Tensor, decay: torch.Tensor, start: torch.Tensor | None, runs: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """States before each chunk [B, n, H, P, N] and after the last [B, H, P, N].
+    """States before each chunk [B, G, n, R, P, N] and after the last [B, H, P, N].
 
-    A chunk adds fed [B, n, H, P, N] and leaves exp(decay) [B, n, H] of what was there before.
+    A chunk adds fed [B, G, n, R, P, N] and leaves exp(decay) [B, H, n] of what was there before.
     """
-    if start is None:
-        start = torch.zeros_like(fed[:, 0])
+    groups, repeats = fed.shape[1], fed.shape[3]
+    start = torch.zeros_like(fed[:, :, 0]) if start is None else torch.unflatten(start, 1, (groups, repeats))
     if torch.compiler.is_compiling():
         return ssd_carry_at_once(fed, decay, start, runs)
     left = decay.exp().to(fed.dtype)
     if runs is not None:
-        left = left * (runs[..., -1:] == runs_before(runs))
+        left = left * (runs[..., -1] == runs_before(runs)[..., 0])[:, None]
+    left = torch.unflatten(left, 1, (groups, repeats))[..., None, None]  # [B, G, R, n, 1, 1]
     states = [start]
-    for c in range(fed.shape[1]):
-        states.append(torch.addcmul(fed[:, c], states[-1], left[:, c, :, None, None]))
-    return torch.stack(states[:-1], dim=1), states[-1]
+    for c in range(fed.shape[2]):
+        states.append(torch.addcmul(fed[:, :, c], states[-1], left[:, :, :, c]))
+    return torch.stack(states[:-1], dim=2), states[-1].flatten(1, 2)
 
 
 @primitive(results=("before", "end"))
@@ -212,11 +235,11 @@ def ssd_carry_at_once(
     fed: torch.Tensor, decay: torch.Tensor, start: torch.Tensor, runs: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`ssd_carry` as one product over pairs of chunks, without a loop: for compiled graphs of any length."""
-    fed = torch.cat([start[:, None], fed], dim=1)  # [B, n + 1, H, P, N]
-    total = F.pad(decay, (0, 0, 1, 0)).transpose(1, 2).cumsum(-1)  # [B, H, n + 1]
-    between = ssd_between(total, fed.dtype)  # [B, H, n + 1, n + 1]
+    states = torch.cat([start.unsqueeze(2), fed], dim=2).transpose(2, 3)  # [B, G, R, n + 1, P, N]
+    between = ssd_between(F.pad(decay, (1, 0)).cumsum(-1), fed.dtype)  # [B, H, n + 1, n + 1]
     if runs is not None:
         last = F.pad(runs[..., -1], (1, 0))  # [B, n + 1]
         between = between * (last[:, :, None] == last[:, None, :])[:, None]
-    states = torch.einsum("bhij,bjhpn->bihpn", between, fed)
-    return states[:, :-1], states[:, -1]
+    between = torch.unflatten(between, 1, states.shape[1:3])
+    reached = torch.unflatten(torch.matmul(between, states.flatten(4)), 4, states.shape[4:])
+    return reached[:, :, :, :-1].transpose(2, 3), reached[:, :, :, -1].flatten(1, 2)
