@@ -22,6 +22,9 @@ from archc.kernels.errors import GraphError, UnknownName
 if TYPE_CHECKING:
     import networkx
 
+    from archc.ir.cost_sheet import CostSheet
+    from archc.ir.hardware import HardwareProfile
+
 OpT = TypeVar("OpT", bound=Op)
 
 LAYERS, MTP_LAYERS = "layers", "mtp.layers"
@@ -147,6 +150,39 @@ class Graph:
         from archc.ir.text import print_graph
 
         return hashlib.sha256(print_graph(dataclasses.replace(self, name="_")).encode()).hexdigest()
+
+    def cost(
+        self,
+        profile: HardwareProfile | None = None,
+        *,
+        context: int | None = None,
+        batch: int | None = None,
+        input: int | None = None,
+        output: int | None = None,
+        format: str | None = None,
+        kv_format: str | None = None,
+        ssm_format: str | None = None,
+        conv_format: str | None = None,
+        prefill_chunk: int = 2048,
+        mtp: bool = True,
+    ) -> CostSheet:
+        """What the model costs under a workload: see `archc.ir.cost.cost_sheet`."""
+        from archc.ir.cost import cost_sheet
+
+        return cost_sheet(
+            self,
+            profile,
+            context=context,
+            batch=batch,
+            input=input,
+            output=output,
+            format=format,
+            kv_format=kv_format,
+            ssm_format=ssm_format,
+            conv_format=conv_format,
+            prefill_chunk=prefill_chunk,
+            mtp=mtp,
+        )
 
     # -- building new graphs ---------------------------------------------------------------------------------------
 

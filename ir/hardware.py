@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from archc.kernels.errors import UnsupportedError
 
@@ -55,6 +56,22 @@ class HardwareProfile:
     def bytes_per_s(self) -> float:
         """Bytes per second that streaming reaches on one device: bandwidth times efficiency."""
         return self.bandwidth_bytes_s * self.memory_efficiency
+
+    @property
+    def total_memory_bytes(self) -> int:
+        """Memory of all devices together."""
+        return self.memory_bytes * self.devices
+
+    @property
+    def total_reserve_bytes(self) -> int:
+        """What the framework keeps on all devices together."""
+        return self.reserve_bytes * self.devices
+
+    def described(self) -> dict[str, Any]:
+        """The figures that costs were computed with, as plain data."""
+        data = dataclasses.asdict(self)
+        efficiency = {fmt: self.matmul_efficiency.get(fmt, MATMUL_EFFICIENCY) for fmt in self.peak_flops}
+        return {**data, "matmul_efficiency": efficiency, "sources": dict(self.sources)}
 
     def times(self, devices: int) -> HardwareProfile:
         """The same device, this many of them. Raises UnsupportedError for several without a stated link."""
