@@ -120,7 +120,7 @@ def _apply(expr: w.WeightExpr, values: Sequence[Tensor]) -> Tensor:
 
 @_apply.register
 def _(expr: w.Const, values: Sequence[Tensor]) -> Tensor:
-    return torch.full(expr.shape, expr.value, dtype=torch.float64).to(TORCH_DTYPES[expr.dtype])
+    return torch.tensor(expr.value, dtype=torch.float64).to(TORCH_DTYPES[expr.dtype]).expand(expr.shape)
 
 
 @_apply.register

@@ -53,9 +53,10 @@ class Run:
 class Index:
     """Immutable positions (int64, not negative, repeats allowed) that compare and hash by value."""
 
-    __slots__ = ("_hash", "positions")
+    __slots__ = ("_hash", "end", "positions")
 
     positions: Positions
+    end: int  # one past the largest position: the smallest axis that this index fits
 
     def __init__(self, positions: IndexLike) -> None:
         if isinstance(positions, Index):
@@ -70,6 +71,7 @@ class Index:
             raise WeightError(f"an index counts positions from 0: got {array.min()}")
         array.setflags(write=False)
         self.positions = array
+        self.end = int(array.max()) + 1 if array.size else 0
         self._hash: int | None = None
 
     @classmethod
@@ -93,11 +95,6 @@ class Index:
 
     def __reduce__(self) -> tuple[type[Index], tuple[Positions]]:
         return Index, (self.positions,)
-
-    @property
-    def end(self) -> int:
-        """One past the largest position: the smallest axis that this index fits."""
-        return int(self.positions.max()) + 1 if len(self) else 0
 
     def is_all(self, size: int) -> bool:
         """Whether this keeps every position of an axis of `size`, in order."""

@@ -1,7 +1,7 @@
 """The JSON form of a WeightMap, which travels with the checkpoint and parses back to an equal map.
 
-A bare string is an old parameter; any other expression is an object with its `op` and its fields. Indices are
-written as ranges (`"0:8,12,16:32:2"`).
+A bare string is an old parameter; any other expression is an object with its `op` and its fields. Indices stand as
+ranges (`"0:8,12,16:32:2"`) in a table of their own, since the tensors of a layer share them, and takes number them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from archc.ir import weight_expr as w
@@ -30,10 +30,12 @@ NODES: Mapping[str, type[w.WeightExpr]] = {
 
 def to_json(weight_map: WeightMap) -> str:
     """The map as JSON text; the same map gives the same text."""
+    indices: dict[Index, int] = {}
     document = {
         "archc_weight_map": VERSION,
-        "params": {name: _encode(expr) for name, expr in weight_map.params.items()},
+        "params": {name: _encode(expr, indices) for name, expr in weight_map.params.items()},
         "dropped": sorted(weight_map.dropped),
+        "indices": [str(index) for index in indices],
     }
     return json.dumps(document, indent=1, allow_nan=False)
 
@@ -41,10 +43,11 @@ def to_json(weight_map: WeightMap) -> str:
 def from_json(text: str) -> WeightMap:
     """Inverse of `to_json`. Raises WeightError for anything else, naming every parameter that is wrong."""
     document = _document(text)
+    indices = [Index.parse(index) for index in document["indices"]]
     params, problems = {}, []
     for name, value in document["params"].items():
         try:
-            params[name] = _decode(value)
+            params[name] = _decode(value, indices)
         except ArchcError as e:
             problems.append(f"`{name}`: {e}")
         except RecursionError:
@@ -61,30 +64,31 @@ def _document(text: str) -> dict[str, Any]:
         raise WeightError(f"not a weight map: {e}") from None
     if not isinstance(document, dict) or document.get("archc_weight_map") != VERSION:
         raise WeightError(f"not a weight map: expected an object with `archc_weight_map: {VERSION}`")
-    dropped = document.get("dropped")
-    if not isinstance(document.get("params"), dict) or not isinstance(dropped, list):
-        raise WeightError("not a weight map: expected `params` (an object) and `dropped` (a list)")
-    if not all(isinstance(name, str) for name in dropped):
-        raise WeightError("not a weight map: `dropped` lists names")
+    if not isinstance(document.get("params"), dict):
+        raise WeightError("not a weight map: `params` is an object")
+    for name in ("dropped", "indices"):
+        if not isinstance(document.get(name), list) or not all(isinstance(text, str) for text in document[name]):
+            raise WeightError(f"not a weight map: `{name}` is a list of strings")
     return document
 
 
-def _encode(expr: w.WeightExpr) -> Any:
+def _encode(expr: w.WeightExpr, indices: dict[Index, int]) -> Any:
+    """The JSON value of an expression; indices that are new are numbered."""
     if isinstance(expr, w.Old):
         return expr.name
     fields = {f.name: getattr(expr, f.name) for f in dataclasses.fields(expr)}  # type: ignore[arg-type]
-    return {"op": type(expr).__name__.lower(), **{name: _plain(value) for name, value in fields.items()}}
+    return {"op": type(expr).__name__.lower(), **{name: _plain(value, indices) for name, value in fields.items()}}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, indices: dict[Index, int]) -> Any:
     if isinstance(value, w.WeightExpr):
-        return _encode(value)
+        return _encode(value, indices)
     if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return str(value) if isinstance(value, Index) else value
+        return [_plain(v, indices) for v in value]
+    return indices.setdefault(value, len(indices)) if isinstance(value, Index) else value
 
 
-def _decode(value: Any) -> w.WeightExpr:
+def _decode(value: Any, indices: Sequence[Index]) -> w.WeightExpr:
     if isinstance(value, str):
         return w.Old(value)
     if not isinstance(value, dict):
@@ -96,21 +100,24 @@ def _decode(value: Any) -> w.WeightExpr:
     wrong = sorted((fields.keys() | {"op"}) ^ value.keys())
     if wrong:
         raise WeightError(f"{op} has the fields {', '.join(fields)}: missing or unknown {', '.join(wrong)}")
-    return NODES[op](**{name: _field(op, name, str(f.type), value[name]) for name, f in fields.items()})
+    return NODES[op](**{name: _field(f"{op}.{name}", str(f.type), value[name], indices) for name, f in fields.items()})
 
 
-def _field(op: str, name: str, kind: str, value: Any) -> Any:
+def _field(where: str, kind: str, value: Any, indices: Sequence[Index]) -> Any:
     """A field's value from JSON, by the annotation of the field."""
-    if kind in ("Children", "tuple[int, ...]", "Shape", "tuple[float, ...]"):
-        element = {"Children": "WeightExpr", "tuple[float, ...]": "float"}.get(kind, "int")
+    if kind in _ELEMENTS:
         if not isinstance(value, list):
-            raise WeightError(f"{op}.{name} is a list: got {_short(value)}")
-        return tuple(_field(op, name, element, v) for v in value)
+            raise WeightError(f"{where} is a list: got {_short(value)}")
+        return tuple(_field(where, _ELEMENTS[kind], v, indices) for v in value)
     if kind == "WeightExpr":
-        return _decode(value)
+        return _decode(value, indices)
+    if kind == "Index":
+        if not _is_int(value) or not 0 <= value < len(indices):
+            raise WeightError(f"{where} numbers one of the {len(indices)} indices: got {_short(value)}")
+        return indices[value]
     if not _SCALARS[kind](value):
-        raise WeightError(f"{op}.{name} is of type {kind}: got {_short(value)}")
-    return Index.parse(value) if kind == "Index" else value
+        raise WeightError(f"{where} is of type {kind}: got {_short(value)}")
+    return value
 
 
 def _is_int(value: Any) -> bool:
@@ -125,12 +132,8 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-_SCALARS: Mapping[str, Callable[[Any], bool]] = {
-    "int": _is_int,
-    "float": _is_number,
-    "str": _is_text,
-    "Index": _is_text,
-}
+_ELEMENTS = {"Children": "WeightExpr", "Shape": "int", "tuple[int, ...]": "int", "tuple[float, ...]": "float"}
+_SCALARS: Mapping[str, Callable[[Any], bool]] = {"int": _is_int, "float": _is_number, "str": _is_text}
 
 
 def _short(value: Any) -> str:

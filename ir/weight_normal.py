@@ -23,14 +23,13 @@ from archc.ir.weight_expr import (
     Const,
     Dequantise,
     Elementwise,
+    Old,
     Quantise,
     Reshape,
     Stack,
     Take,
     Transpose,
     WeightExpr,
-    old_names,
-    shape,
 )
 from archc.ir.weight_formats import Shape, packing
 from archc.ir.weight_index import Index, Positions
@@ -48,10 +47,13 @@ def normalise(expr: WeightExpr, shapes: Mapping[str, Shape] | None = None) -> We
 
 
 class Normaliser:
-    """Builds nodes in normal form, given what is known of the old shapes; each method makes one kind of node."""
+    """Builds nodes in normal form, given what is known of the old shapes; each method makes one kind of node.
+
+    Remembers the shape of every expression it met: make one per parameter."""
 
     def __init__(self, shapes: Mapping[str, Shape]) -> None:
         self._shapes = shapes
+        self._known: dict[int, tuple[WeightExpr, Shape | None]] = {}  # by id: hashing a stack of experts is slow
 
     def run(self, expr: WeightExpr) -> WeightExpr:
         """`expr` in normal form."""
@@ -71,7 +73,13 @@ class Normaliser:
 
     def shape(self, expr: WeightExpr) -> Shape | None:
         """The shape, None when an old parameter's shape is not known."""
-        return shape(expr, self._shapes) if old_names(expr) <= self._shapes.keys() else None
+        if isinstance(expr, Old):
+            return self._shapes.get(expr.name)
+        if id(expr) not in self._known:
+            children = [self.shape(c) for c in expr.children]
+            fits = [c for c in children if c is not None]
+            self._known[id(expr)] = expr, expr.infer_shape(fits) if len(fits) == len(children) else None
+        return self._known[id(expr)][1]
 
     def each(self, expr: WeightExpr, change: Callable[[WeightExpr], WeightExpr]) -> WeightExpr:
         """`expr` with every child changed."""
@@ -159,11 +167,10 @@ class Normaliser:
         if old is None or group is None or not len(index):
             return None
         first, olds, before, news = group  # the axes `old[first:]` of sizes `olds` become the new axes of sizes `news`
-        if math.prod(news) > MAX_FLAT_POSITIONS:
-            return None
-        grid = np.arange(math.prod(news)).reshape(news)
-        flat = np.take(grid, index.positions, axis=axis - before).ravel()
         result = _resized(x.shape, axis, len(index))
+        if math.prod(result[before : before + len(news)]) > MAX_FLAT_POSITIONS:
+            return None
+        flat = _flat(news, axis - before, index)
         kept = _outer_product(flat, olds)
         if kept is not None:
             return self.reshape(self._take_each(x.x, first, kept), result)
@@ -238,7 +245,21 @@ class Normaliser:
                 return Const(x.value, new, x.dtype)
             case Elementwise():
                 return self.each(x, lambda c: self.reshape(c, new))
+            case Stack() | Concat():
+                return self._rejoin(x, new) or Reshape(x, new)
         return Reshape(x, new)
+
+    def _rejoin(self, x: Stack | Concat, new: Shape) -> WeightExpr | None:
+        """A stack whose new axis is merged with the next one is a concat of its parts, and the other way round."""
+        part, n, axis = self.shape(x.parts[0]), len(x.parts), x.axis
+        if part is None or axis >= len(part):
+            return None
+        if isinstance(x, Stack):
+            merged = _resized(part, axis, n * part[axis])
+            return self.concat(x.parts, axis) if new == merged else None
+        stacked = (*part[:axis], n, *part[axis:])
+        alike = all(self.shape(p) == part for p in x.parts)
+        return self.stack(x.parts, axis) if alike and new == stacked else None
 
     # -- joins ---------------------------------------------------------------------------------------------------------
 
@@ -311,6 +332,13 @@ def _group_of(old: Shape, new: Shape, axis: int) -> tuple[int, Shape, int, Shape
         if axis < j:
             return (start_old, old[start_old:i], start_new, new[start_new:j]) if i > start_old else None
     return None
+
+
+def _flat(sizes: Shape, axis: int, index: Index) -> Positions:
+    """Flat positions in row-major order of what a take along one of several axes keeps."""
+    outer, inner = (np.arange(math.prod(s), dtype=np.int64) for s in (sizes[:axis], sizes[axis + 1 :]))
+    kept = outer[:, None] * sizes[axis] + index.positions
+    return (kept[:, :, None] * len(inner) + inner).ravel()
 
 
 def _outer_product(flat: Positions, sizes: Shape) -> list[Positions] | None:

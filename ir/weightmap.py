@@ -67,9 +67,9 @@ class WeightMap:
 
     def check(self, old_names: Iterable[str]) -> None:
         """Raises one WeightError listing every old parameter neither used nor dropped, and every unknown one."""
-        names = dict.fromkeys(old_names)
-        lost = [n for n in names if n not in self.used and n not in self.dropped]
-        unknown = sorted((self.used | self.dropped) - names.keys())
+        names, told = dict.fromkeys(old_names), self.used | self.dropped
+        lost = [n for n in names if n not in told]
+        unknown = sorted(told - names.keys())
         problems = [f"neither used nor dropped: {_listed(lost)}"] if lost else []
         problems += [f"no old parameter `{name}`{suggestion(name, names)}" for name in unknown]
         if problems:

@@ -82,24 +82,25 @@ class _Maker:
         self, source: Checkpoint, read_file: Callable[[w.File], Tensor], advance: Callable[[int], None]
     ) -> None:
         self.source, self.read_file, self.advance = source, read_file, advance
-        self.normaliser = Normaliser(source.shapes)
 
     def pieces(self, expr: w.WeightExpr) -> Iterator[Tensor]:
         """The value of `expr` as blocks of rows, in order."""
-        for block in self.blocks(self.normaliser.run(expr)):
+        for block in self.blocks(expr):
             yield (value := evaluate(block, self.source.read, self.read_file))
             self.advance(value.nbytes)
             del value  # before the next one is made
 
     def blocks(self, expr: w.WeightExpr) -> list[w.WeightExpr]:
-        """Expressions of the row blocks of `expr`; itself alone when it is small or blocks would read much twice."""
+        """Normalised expressions of the row blocks of `expr`: one when it is small or several would read much twice."""
+        normaliser = Normaliser(self.source.shapes)
+        expr = normaliser.run(expr)
         shape, dtype = w.shape(expr, self.source.shapes), w.dtype(expr, self.source.dtypes)
         nbytes = math.prod(shape) * DTYPE_BYTES[dtype]
         if not shape or nbytes <= BLOCK_BYTES:
             return [expr]
         rows = max(BLOCK_BYTES * shape[0] // nbytes, 1)
         starts = range(0, shape[0], rows)
-        blocks = [self.normaliser.take(expr, 0, Index(range(a, min(a + rows, shape[0])))) for a in starts]
+        blocks = [normaliser.take(expr, 0, Index(range(a, min(a + rows, shape[0])))) for a in starts]
         return blocks if sum(map(self.cost, blocks)) <= REREAD * self.cost(expr) else [expr]
 
     def cost(self, expr: w.WeightExpr) -> int:

@@ -205,6 +205,14 @@ def test_experts_stacked_transposed_and_taken_apart_again_are_themselves() -> No
     assert WeightMap.compose(fused, one_by_one, shapes) == WeightMap.identity(shapes)
 
 
+def test_different_rows_of_each_stacked_expert_are_read_from_each() -> None:
+    shapes = {f"e{i}": (3, 2) for i in range(2)}
+    stacked = WeightMap({"up": w.Stack((w.Old("e0"), w.Old("e1")), 0)})
+    pruned = WeightMap({"up": w.Reshape(w.Take(w.Reshape(w.Old("up"), (6, 2)), 0, [0, 2, 5, 3]), (2, 2, 2))})
+    taken = (w.Take(w.Old("e0"), 0, [0, 2]), w.Take(w.Old("e1"), 0, [2, 0]))
+    assert WeightMap.compose(stacked, pruned, shapes).params == {"up": w.Stack(taken, 0)}
+
+
 def test_dropping_experts_reads_only_those_kept() -> None:
     fused = WeightMap({"up": w.Stack(tuple(w.Old(f"e{i}") for i in range(4)), 0)})
     pruned = WeightMap({"up": w.Take(w.Old("up"), 0, [3, 1])})
@@ -247,6 +255,14 @@ def test_rearrangements_work_on_every_storage_type(dtype: str) -> None:
     as_bytes = raw.contiguous().view(torch.uint8).reshape(6, 4, size)
     expected = torch.cat([as_bytes[[5, 0]], as_bytes[[1, 1, 2, 4]][:, [3, 1]].transpose(0, 1)])
     assert torch.equal(value.contiguous().view(torch.uint8).reshape(4, 4, size), expected)
+
+
+@pytest.mark.parametrize("dtype", TORCH_DTYPES)
+def test_constants_and_casts_reach_every_storage_type(dtype: str) -> None:
+    for expr in (w.Const(1, (2, 3), dtype), w.Cast(w.Const(1, (2, 3), "fp32"), dtype)):
+        value = evaluate(w.Take(w.Concat((expr, expr), 1), 1, [5, 0]), reader({}))
+        assert value.dtype == TORCH_DTYPES[dtype]
+        assert value.to(torch.complex64).tolist() == [[1, 1], [1, 1]]
 
 
 # -- mxfp4 -------------------------------------------------------------------------------------------------------------
@@ -363,9 +379,12 @@ def test_malformed_expressions_are_refused_when_made(make: object) -> None:
         ("{", "not a weight map"),
         ("[]", "archc_weight_map"),
         ("[" * 100000, "not a weight map"),
-        ('{"archc_weight_map": 1, "params": [], "dropped": []}', "`params`"),
+        ('{"archc_weight_map": 1, "params": [], "dropped": [], "indices": []}', "`params`"),
+        ('{"archc_weight_map": 1, "params": {}, "dropped": [1], "indices": []}', "`dropped`"),
+        ('{"archc_weight_map": 1, "params": {}, "dropped": [], "indices": ["0:9e9"]}', "not an index"),
+        ('{"archc_weight_map": 1, "params": {}, "dropped": [], "indices": ["0:99999999999"]}', "no tensor has room"),
     ],
-    ids=["torn", "a list", "deep", "no params"],
+    ids=["torn", "a list", "deep", "no params", "dropped", "no index", "a huge index"],
 )
 def test_what_is_no_map_is_a_weight_error(text: str, message: str) -> None:
     with pytest.raises(WeightError, match=message):
@@ -378,9 +397,9 @@ def test_what_is_no_map_is_a_weight_error(text: str, message: str) -> None:
         ("3", "`x`: expected a name"),
         ('{"op": "tak"}', "did you mean `take`"),
         ('{"op": "take", "x": "a"}', "missing or unknown axis, index"),
-        ('{"op": "take", "x": "a", "axis": true, "index": "0"}', "take.axis is of type int"),
-        ('{"op": "take", "x": "a", "axis": 0, "index": "0:9e9"}', "not an index"),
-        ('{"op": "take", "x": "a", "axis": 0, "index": "0:99999999999"}', "no tensor has room"),
+        ('{"op": "take", "x": "a", "axis": true, "index": 0}', "take.axis is of type int"),
+        ('{"op": "take", "x": "a", "axis": 0, "index": 1}', "take.index numbers one of the 1 indices"),
+        ('{"op": "take", "x": "a", "axis": 0, "index": "0:2"}', "take.index numbers one of the 1 indices"),
         ('{"op": "const", "value": NaN, "shape": [1], "dtype": "fp32"}', "const.value"),
         ('{"op": "cast", "dtype": "fp32", "x": ' * 1500 + '"a"' + "}" * 1500, "not a weight map"),
     ],
@@ -388,7 +407,7 @@ def test_what_is_no_map_is_a_weight_error(text: str, message: str) -> None:
 )
 def test_hostile_expressions_are_a_weight_error(expr: str, message: str) -> None:
     with pytest.raises(WeightError, match=message):
-        from_json(f'{{"archc_weight_map": 1, "params": {{"x": {expr}}}, "dropped": []}}')
+        from_json(f'{{"archc_weight_map": 1, "params": {{"x": {expr}}}, "dropped": [], "indices": ["0"]}}')
 
 
 @given(st.lists(st.integers(0, 9), max_size=12) | st.integers(0, 6).map(range))
