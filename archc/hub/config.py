@@ -156,7 +156,7 @@ class Bind:
         """The config's value of a spec field."""
         if self.values is None or value is None:
             return value
-        back = {spec: foreign for foreign, spec in reversed(self.values.items())}
+        back = {spec: foreign for foreign, spec in reversed(list(self.values.items()))}
         if value not in back:
             raise UnsupportedError(f"`{self.key}` has no word for `{value}`{suggestion(value, back)}")
         return back[value]

@@ -130,10 +130,15 @@ class Family:
         """The config of a spec; fields of `source` that say nothing of the architecture travel along.
 
         Raises UnsupportedError, listing all, for what the family cannot express."""
-        config = {k: v for k, v in (source or {}).items() if k not in self.owned_keys and k != "auto_map"}
+        # A field of blocks that the model does not have stays as it was, unless its absence says something.
+        replaced = self.more_keys | {k for one in self.binds if one.default is None for k in one.keys} | {"auto_map"}
+        config = {k: v for k, v in (source or {}).items() if k not in replaced}
         config |= self._written(spec, source or {}) | self.write_blocks(spec)
         config |= {"model_type": self.model_type, "architectures": [self.architecture]}
-        lost = differences(self.read(config, spec.name), spec)
+        try:
+            lost = differences(self.read(config, spec.name), spec)
+        except WeightError as error:
+            lost = [str(error)]
         if lost:
             raise UnsupportedError(f"`{self.model_type}` cannot express this model:\n" + "\n".join(shorten(lost)))
         return config
@@ -149,14 +154,10 @@ class Family:
                 found |= dict.fromkeys([one.key, *(k for k in one.aliases if k in source)], one.write(value))
         return found
 
-    @functools.cached_property
-    def owned_keys(self) -> frozenset[str]:
-        """Config fields that the family writes itself."""
-        return frozenset(k for one in (INIT_STD, *self.binds) for k in one.keys) | self.more_keys
-
     def unread(self, config: Config) -> list[str]:
         """Fields of a config that the family neither reads nor knows to be harmless."""
-        return unread(config, self.owned_keys | self.harmless | set(self.neutral))
+        bound = {k for one in (INIT_STD, *self.binds) for k in one.keys}
+        return unread(config, bound | self.more_keys | self.harmless | set(self.neutral))
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
@@ -176,16 +177,18 @@ class Family:
         """The layout in which a checkpoint holds the tensors `names`.
 
         Raises WeightError that lists what the nearest layout misses and does not know."""
-        tables = {layout: self.checked_table(spec, layout) for layout in self.layouts}
-        gaps = {layout: table.gaps(names) for layout, table in tables.items()}
-        best = min(gaps, key=lambda layout: sum(map(len, gaps[layout])))
-        missing, unknown = gaps[best]
-        if missing or unknown:
-            lines = [f"missing: {n}" for n in missing]
-            lines += [f"no place in the `{self.model_type}` table: {n}" for n in unknown]
-            head = f"the checkpoint does not fit its config ({len(lines)} tensors):"
-            raise WeightError("\n".join([head, *shorten(lines)]))
-        return best, tables[best]
+        found: list[tuple[list[str], list[str]]] = []
+        for layout in self.layouts:
+            table = self.checked_table(spec, layout)
+            found.append(table.gaps(names))
+            if not any(found[-1]):
+                return layout, table
+        missing, unknown = min(found, key=lambda gaps: sum(map(len, gaps)))
+        lines = [f"no place in the `{self.model_type}` table: {n}" for n in unknown]
+        lines += [f"missing: {n}" for n in missing]
+        raise WeightError(
+            "\n".join([f"the checkpoint does not fit its config ({len(lines)} tensors):", *shorten(lines)])
+        )
 
 
 def shorten(lines: Sequence[str]) -> list[str]:

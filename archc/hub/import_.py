@@ -52,7 +52,7 @@ def import_checkpoint(source: Path | str, out: Path | str, *, name: str = "", ov
     layout, table = family.layout_of(spec, tensors.names)
     check_shapes(table, spec, tensors)
     copies = _checked_copies(table, tensors)
-    weights = WeightMap(table.to_archc, {n for n in tensors.names if table.is_dropped(n)} | set(copies))
+    weights = WeightMap(table.to_archc, frozenset({*copies, *filter(table.is_dropped, tensors.names)}))
     spec = with_formats(spec, table, weights.shapes(tensors.shapes), weights.dtypes(tensors.dtypes))
     origin = Origin(family.model_type, layout, config, copies)
     step = {"step": "import", "from": folder.resolve().name, "family": family.model_type, "layout": layout}
@@ -125,10 +125,12 @@ def _with_block_formats(spec: Spec, formats: Mapping[str, str]) -> Spec:
 
 
 def _name(config: Config, source: Path | str | Mapping[str, Any]) -> str:
-    """A name for the model: what the config says it came from, or the folder, in the letters that a spec allows."""
-    said = config.get("_name_or_path")
-    path = source if isinstance(source, str | Path) else ""
-    folder = Path(path).resolve() if path else None
-    given = folder and (folder.parent.name if folder.is_file() else folder.name)
-    raw = given or (str(said).rstrip("/").rpartition("/")[2] if said else "") or config["model_type"]
-    return re.sub(r"[^A-Za-z0-9]*([^A-Za-z0-9._-]+)[^A-Za-z0-9]*", "-", raw).strip("._-")[:100] or "model"
+    """A name for the model, in the letters that a spec allows: the folder's, else what the config says."""
+    raw = str(config.get("_name_or_path") or "").rstrip("/").rpartition("/")[2]
+    if isinstance(source, str | Path):
+        path = Path(source).resolve()
+        folder = path.parent if path.is_file() else path
+        # the cache of Hugging Face: models--nvidia--Minitron-4B-Base/snapshots/<commit>
+        cached = folder.parent.name == "snapshots"
+        raw = folder.parent.parent.name.rpartition("--")[2] if cached else folder.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", raw).strip("._-")[:100].strip("._-") or config["model_type"]

@@ -57,10 +57,9 @@ def _read_scaling(kind: str, given: Config, config: Config) -> RopeScaling:
     full = given | {"original_max_position_embeddings": context}
     if given.get("factor") is None and kind == "yarn" and context:
         full["factor"] = config.get("max_position_embeddings", context) / context
-    mscales = [given.get("mscale"), given.get("mscale_all_dim")]
-    if kind == "yarn" and all(mscales) and not given.get("attention_factor"):
-        above, below = (_mscale(full["factor"], m) for m in mscales)
-        full["attention_factor"] = above / below
+    above, below = given.get("mscale"), given.get("mscale_all_dim")
+    if kind == "yarn" and above and below and not given.get("attention_factor"):
+        full["attention_factor"] = _mscale(full["factor"], above) / _mscale(full["factor"], below)
     values = {spec: full[key] for spec, key in names.items() if full.get(key) is not None}
     missing = [names[f] for f in ("factor", "original_context") if f not in values]
     if missing:
