@@ -40,20 +40,23 @@ NORM = {"weight": "weight", "bias": "bias"}
 INV_FREQ = (r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", r"model\.rotary_emb\.inv_freq")
 
 
+# Fields that every relative names alike.
+TOP = (bind("hidden_size", "d_model"), bind("vocab_size", "vocab"))
+N_HEADS = bind("num_attention_heads", "attention.n_heads")
+
+
 def heads(config: Config) -> int:
     """transformers' default for num_key_value_heads: every query head has its own."""
-    return int(config["num_attention_heads"])
+    return int(N_HEADS.read(config))
 
 
 def width_per_head(config: Config) -> int:
     """transformers' default for head_dim."""
-    return int(config["hidden_size"]) // int(config["num_attention_heads"])
+    return int(TOP[0].read(config)) // int(N_HEADS.read(config))
 
 
-# Fields that every relative names alike.
-TOP = (bind("hidden_size", "d_model"), bind("vocab_size", "vocab"))
 HEADS = (
-    bind("num_attention_heads", "attention.n_heads"),
+    N_HEADS,
     bind("num_key_value_heads", "attention.n_kv_heads", default=heads, absent="attention.n_heads"),
     bind("head_dim", "attention.head_dim", default=width_per_head),
 )

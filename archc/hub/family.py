@@ -111,13 +111,13 @@ class Family:
 
     def _bound(self, config: Config) -> dict[str, dict[str, Any]]:
         """Spec fields by kind ("" for the spec's own) from the bindings and constants."""
-        faults: list[str] = []
+        faults: dict[str, None] = {}
         values: dict[str, Any] = dict(self.constants)
         for one in (INIT_STD, *self.binds):
             try:
                 values |= dict.fromkeys(one.to, one.read(config))
             except WeightError as error:
-                faults.append(str(error))
+                faults[str(error)] = None
         if faults:
             raise WeightError("\n".join(faults))
         made: dict[str, dict[str, Any]] = {}

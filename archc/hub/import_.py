@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from archc.hub.bare_config import spec_from_config
 from archc.hub.checkpoint import Checkpoint
 from archc.hub.checkpoint_dir import CheckpointDir, Origin, load_checkpoint, new_checkpoint, stored_shapes
-from archc.hub.config import Config, read_config
+from archc.hub.config import read_config
 from archc.hub.entries import Shape
 from archc.hub.family import Table, family_of, shorten
 from archc.hub.stream import run_into
@@ -24,21 +22,6 @@ from archc.spec.model import Block, Spec
 
 # Storage types in which a weight that is not packed may come.
 NUMBERS = ("fp32", "fp16", "bf16")
-
-
-def spec_from_config(source: Path | str | Mapping[str, Any], name: str = "") -> Spec:
-    """The spec of a bare config.json: a file, a folder with one, or its contents.
-
-    Fields that no table knows are named in a warning. Raises UnknownName for an unknown model_type, WeightError and
-    UnsupportedError for what cannot be read."""
-    config = read_config(source)
-    family = family_of(config)
-    spec = family.read(config, name or _name(config, source))
-    strange = family.unread(config)
-    if strange:
-        listed = ", ".join(strange)
-        warnings.warn(f"fields of the {family.model_type} config that archc does not read: {listed}", stacklevel=2)
-    return spec
 
 
 def import_checkpoint(source: Path | str, out: Path | str, *, name: str = "", overwrite: bool = False) -> CheckpointDir:
@@ -122,15 +105,3 @@ def _with_block_formats(spec: Spec, formats: Mapping[str, str]) -> Spec:
 
     mtp = spec.mtp and replace(spec.mtp, layers=formatted(MTP_LAYERS, spec.mtp.layers))
     return replace(spec, layers=formatted(LAYERS, spec.layers), mtp=mtp)
-
-
-def _name(config: Config, source: Path | str | Mapping[str, Any]) -> str:
-    """A name for the model, in the letters that a spec allows: the folder's, else what the config says."""
-    raw = str(config.get("_name_or_path") or "").rstrip("/").rpartition("/")[2]
-    if isinstance(source, str | Path):
-        path = Path(source).resolve()
-        folder = path.parent if path.is_file() else path
-        # the cache of Hugging Face: models--nvidia--Minitron-4B-Base/snapshots/<commit>
-        cached = folder.parent.name == "snapshots"
-        raw = folder.parent.parent.name.rpartition("--")[2] if cached else folder.name
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", raw).strip("._-")[:100].strip("._-") or config["model_type"]

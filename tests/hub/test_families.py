@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from torch import Tensor
+
 from archc.hub.checkpoint import Checkpoint
 from archc.hub.checkpoint_dir import CheckpointDir, load_checkpoint
 from archc.hub.export import export_checkpoint
 from archc.hub.import_ import import_checkpoint
 from archc.ir.execute import execute, new_state
 from archc.spec import load_spec, spec_from_graph
-from torch import Tensor
-
 from tests.hub.oracles import ORACLES, Oracle, read_tensors, save
 
 BATCH, LENGTH = 2, 23
@@ -71,7 +72,7 @@ def test_logits(case: Case) -> None:
         full = execute(graph, weights, case.tokens, outputs=["logits"])["logits"]
         pieces = [
             execute(graph, weights, case.tokens[:, a:b], state=state, outputs=["logits"])["logits"]
-            for a, b in zip(cuts, cuts[1:], strict=False)
+            for a, b in itertools.pairwise(cuts)
         ]
     torch.testing.assert_close(full, case.logits, atol=TOLERANCE, rtol=0)
     torch.testing.assert_close(torch.cat(pieces, dim=1), case.logits, atol=TOLERANCE, rtol=0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from archc.hub.config import bind
-from archc.hub.decoder import HIDDEN_ACT, TIED, TOP, heads
+from archc.hub.decoder import HIDDEN_ACT, N_HEADS, TIED, TOP, heads
 from archc.hub.families.qwen2 import QwenWindows
 from archc.hub.family import family
 
@@ -22,7 +22,7 @@ class Qwen3(QwenWindows):
     constants: ClassVar[Mapping[str, Any]] = {"mlp.gated": True}
     binds = (
         *TOP,
-        bind("num_attention_heads", "attention.n_heads"),
+        N_HEADS,
         bind("num_key_value_heads", "attention.n_kv_heads", default=heads, absent="attention.n_heads"),
         bind("head_dim", "attention.head_dim", default=DEFAULT_HEAD_DIM),
         TIED,

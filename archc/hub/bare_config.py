@@ -1,0 +1,67 @@
+"""Bare Hugging Face configs: specs from them and for them, without weights and without torch."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from archc.hub.config import Config, read_config
+from archc.hub.family import families, family_of
+from archc.kernels.errors import UnknownName, UnsupportedError
+from archc.spec.model import Spec
+
+TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+def spec_from_config(source: Path | str | Mapping[str, Any], name: str = "") -> Spec:
+    """The spec of a bare config.json: a file, a folder with one, or its contents.
+
+    Fields that no table knows are named in a warning. Raises UnknownName for an unknown model_type, WeightError and
+    UnsupportedError for what cannot be read."""
+    config = read_config(source)
+    family = family_of(config)
+    spec = family.read(config, name or _name(config, source))
+    strange = family.unread(config)
+    if strange:
+        listed = ", ".join(strange)
+        warnings.warn(f"fields of the {family.model_type} config that archc does not read: {listed}", stacklevel=2)
+    return spec
+
+
+def config_of(spec: Spec, family: str = "", source: Config | None = None) -> Config:
+    """The Hugging Face config of a spec, of the first family that can express it unless one is named.
+
+    Fields of `source` that say nothing of the architecture travel along. Raises UnknownName for a family that there
+    is not, UnsupportedError, listing all, for what the family cannot express."""
+    known = families()
+    if family and family not in known:
+        raise UnknownName("model_type", family, known)
+    source = source if source is not None else {"torch_dtype": _torch_dtype(spec)}
+    if family:
+        return known[family].write(spec, source)
+    refusals = []
+    for one in known.values():
+        try:
+            return one.write(spec, source)
+        except UnsupportedError as error:
+            refusals.append(str(error).splitlines()[0])
+    raise UnsupportedError("\n".join([f"no foreign family can express `{spec.name}`:", *refusals]))
+
+
+def _torch_dtype(spec: Spec) -> str:
+    return TORCH_DTYPES.get(dict(spec.formats).get("weights", "bf16"), "bfloat16")
+
+
+def _name(config: Config, source: Path | str | Mapping[str, Any]) -> str:
+    """A name for the model, in the letters that a spec allows: the folder's, else what the config says."""
+    raw = str(config.get("_name_or_path") or "").rstrip("/").rpartition("/")[2]
+    if isinstance(source, str | Path):
+        path = Path(source).resolve()
+        folder = path.parent if path.is_file() else path
+        # the cache of Hugging Face: models--nvidia--Minitron-4B-Base/snapshots/<commit>
+        cached = folder.parent.name == "snapshots"
+        raw = folder.parent.parent.name.rpartition("--")[2] if cached else folder.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", raw).strip("._-")[:100].strip("._-") or config["model_type"]
