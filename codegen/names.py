@@ -1,0 +1,37 @@
+"""Names that reach generated source or the file system: checked once, here."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from pathlib import Path
+
+from archc.kernels.errors import ArchcError, GraphError
+
+# Names that a module of the emitted source already uses.
+RESERVED = frozenset(
+    {"Any", "Block", "Callable", "Collection", "ExitStack", "Iterable", "LayerState", "MTP", "Model", "State", "Tensor"}
+)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is an ASCII identifier and no keyword."""
+    return text.isascii() and text.isidentifier() and not keyword.iskeyword(text)
+
+
+def checked(kind: str, name: str) -> str:
+    """A name that may stand in source; raises GraphError otherwise."""
+    if not is_name(name):
+        raise GraphError(f"{kind} {name!r} cannot stand in generated source: it must be an identifier")
+    return name
+
+
+def package_name(folder: Path) -> str:
+    """The name of a package's folder; raises ArchcError with a suggestion where it cannot be imported."""
+    name = folder.name
+    if is_name(name):
+        return name
+    better = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "model"
+    better = better if is_name(better) else f"model_{better}"
+    message = f"a package is imported by its folder's name, and `{name}` is not an identifier"
+    raise ArchcError(f"{message}: try `{folder.parent / better}`")
