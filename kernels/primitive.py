@@ -8,7 +8,9 @@ without this decorator, into the packages it emits. Helpers of a primitive are p
 
 from __future__ import annotations
 
+import ast
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -85,4 +87,6 @@ def source_function(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def dependencies(fn: Callable[..., Any]) -> tuple[str, ...]:
     """Names of the primitives that a primitive calls directly, in alphabetical order."""
-    return tuple(sorted(_REGISTRY.keys() & set(source_function(fn).__code__.co_names)))
+    tree = ast.parse(inspect.getsource(source_function(fn)))
+    called = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return tuple(sorted(_REGISTRY.keys() & called))

@@ -178,5 +178,3 @@ def slide(cache: torch.Tensor, new: torch.Tensor, length: int) -> torch.Tensor:
     slots = torch.arange(length + tokens - kept, length + tokens, device=cache.device) % capacity
     cache[:, slots] = both[:, -kept:].detach().to(cache.dtype)
     return both
-
-

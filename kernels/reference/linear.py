@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 
@@ -29,7 +27,7 @@ def widen(x: torch.Tensor) -> torch.Tensor:
 
 
 @primitive
-def split(x: torch.Tensor, sizes: Sequence[int]) -> tuple[torch.Tensor, ...]:
+def split(x: torch.Tensor, sizes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
     """Views of the last axis, one per size."""
     return torch.split(x, list(sizes), dim=-1)
 

@@ -28,9 +28,7 @@ def layer_norm_1p(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps
 
 
 @primitive
-def gated_rms_norm(
-    y: torch.Tensor, z: torch.Tensor, weight: torch.Tensor, eps: float, groups: int
-) -> torch.Tensor:
+def gated_rms_norm(y: torch.Tensor, z: torch.Tensor, weight: torch.Tensor, eps: float, groups: int) -> torch.Tensor:
     """weight * rms_norm(y * silu(z)) with a norm over each of `groups` equal parts (Dao & Gu 2024, section 7)."""
     gated = widen(y) * F.silu(widen(z))
     parts = torch.unflatten(gated, -1, (groups, -1))  # [B, L, groups, C / groups]

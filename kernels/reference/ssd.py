@@ -1,7 +1,6 @@
 """The state-space scan of Mamba-2 (Dao & Gu 2024), chunked for sequences and stepwise for a single token.
 
-    S_t = exp(dt_t A) S_{t-1} + dt_t x_t B_t^T        [P, N] per head
-    y_t = S_t C_t + D x_t                             [P]
+Per head, S_t = exp(dt_t A) S_{t-1} + dt_t x_t B_t^T of shape [P, N], and y_t = S_t C_t + D x_t of shape [P].
 """
 
 from __future__ import annotations

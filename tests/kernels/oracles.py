@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -47,5 +49,5 @@ def attention_reference(
 def in_documents(boundaries: list[int], tokens: int) -> tuple[Tensor, list[slice]]:
     """Segments [1, L] of documents that start at 0 and at each boundary, and their slices."""
     edges = [0, *boundaries, tokens]
-    slices = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    slices = [slice(a, b) for a, b in itertools.pairwise(edges)]
     return torch.cat([torch.full((1, s.stop - s.start), i) for i, s in enumerate(slices)], 1), slices

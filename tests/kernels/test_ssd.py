@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from archc.kernels.reference import LayerState, decay_rates, ssd_scan, step_sizes
 from torch.utils.flop_counter import FlopCounterMode
 
+from archc.kernels.reference import LayerState, decay_rates, ssd_scan, step_sizes
 from tests.kernels.oracles import in_documents, ssd_reference
 
 HEADS, CHANNELS, STATES = 4, 3, 5
