@@ -20,6 +20,10 @@ from archc.kernels.errors import ArchcError
 
 # Help panel -> command -> "module:function".
 COMMANDS = {
+    "Look and compare": {
+        "zoo": "archc.commands.zoo:zoo",
+        "estimate": "archc.commands.estimate:estimate",
+    },
     "Build and run": {
         "train": "archc.commands.train:train",
         "generate": "archc.commands.generate:generate",

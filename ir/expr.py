@@ -172,6 +172,19 @@ def total(terms: Iterable[Operand]) -> Expr:
     return _sum(tuple(wrap(t) for t in terms))
 
 
+def substitute(expr: Expr, values: Mapping[str, Operand]) -> Expr:
+    """The expression with symbols replaced by numbers or expressions; symbols without a value stay.
+
+    >>> print(substitute(2 * Sym("tokens") * Sym("d_ff"), {"tokens": 4, "d_ff": Sym("L1.mixer.d_ff")}))
+    8*L1.mixer.d_ff
+    """
+    if isinstance(expr, Sym):
+        return wrap(values.get(expr.name, expr))
+    if not isinstance(expr, Apply):
+        return expr
+    return _build(expr.op, tuple(substitute(arg, values) for arg in expr.args))
+
+
 # Construction: flat sums and products, constants folded exactly.
 
 
