@@ -59,14 +59,15 @@ def attention_mask(
     tokens: int, device: torch.device, causal: bool, window: int | None, segments: torch.Tensor | None
 ) -> torch.Tensor | None:
     """Which keys a query sees, [L, L] or [B, 1, L, L]; None where `causal` says all."""
-    narrow = window if window is not None and window < tokens else None
-    if segments is None and narrow is None:
+    if window is not None and not torch.compiler.is_compiling() and window >= tokens:
+        window = None
+    if segments is None and window is None:
         return None
     steps = torch.arange(tokens, device=device)
     behind = steps[:, None] - steps  # [L, L], how far a key lies behind a query
     seen = behind >= 0 if causal else torch.ones_like(behind, dtype=torch.bool)
-    if narrow is not None:
-        seen = seen & (behind < narrow)
+    if window is not None:
+        seen = seen & (behind < window)
     if segments is None:
         return seen
     runs = segment_runs(segments)
@@ -124,19 +125,19 @@ def attend_with_sinks(
     scale: float,
 ) -> torch.Tensor:
     """`attend` with one more logit per head in the softmax's denominator (gpt-oss 2025)."""
-    groups, repeats = k.shape[2], q.shape[2] // k.shape[2]
-    q = torch.unflatten(q, 2, (groups, repeats)).permute(0, 2, 3, 1, 4)  # [B, G, H / G, L, P]
-    logits = torch.matmul(q.flatten(2, 3), k.permute(0, 2, 3, 1))  # [B, G, H / G L, S]
-    logits = scale * torch.unflatten(widen(logits), 2, (repeats, -1))  # [B, G, H / G, L, S]
+    tokens, groups, repeats = q.shape[1], k.shape[2], q.shape[2] // k.shape[2]
+    rows = torch.unflatten(q, 2, (groups, repeats)).permute(0, 2, 3, 1, 4).flatten(2, 3)  # [B, G, H / G L, P]
+    logits = scale * widen(torch.matmul(rows, k.permute(0, 2, 3, 1)))  # [B, G, H / G L, S]
     if causal:
-        mask = cached_mask(q.shape[3], k.shape[1], q.device, None)
+        mask = cached_mask(tokens, k.shape[1], q.device, None)
     if mask is not None:
-        mask = mask if mask.dim() == 2 else mask.unsqueeze(1)
-        logits = logits.masked_fill(~mask, -torch.inf)
-    extra = widen(sinks).view(groups, repeats, 1, 1).expand(*logits.shape[:-1], 1)
-    shares = torch.cat([logits, extra], dim=-1).softmax(-1)[..., :-1].to(v.dtype)
-    y = torch.matmul(shares.flatten(2, 3), v.transpose(1, 2))  # [B, G, H / G L, P]
-    return torch.unflatten(y, 2, (repeats, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3)
+        logits = logits.masked_fill_(~mask.repeat(*[1] * (mask.dim() - 2), repeats, 1), -torch.inf)
+    extra = widen(sinks).view(groups, repeats, 1).expand(-1, -1, tokens).reshape(groups, -1, 1)
+    top = torch.maximum(logits.detach().amax(-1, keepdim=True), extra.detach())  # so that no exp overflows
+    shares = logits.sub_(top).exp_()
+    total = shares.sum(-1, keepdim=True) + (extra - top).exp()  # [B, G, H / G L, 1]
+    y = (torch.matmul(shares.to(v.dtype), v.transpose(1, 2)) / total).to(v.dtype)  # [B, G, H / G L, P]
+    return torch.unflatten(y, 2, (repeats, tokens)).permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 
 @primitive(results=("k", "v"))

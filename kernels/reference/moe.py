@@ -139,7 +139,7 @@ def expert_mlp_dense(
     limit: float,
 ) -> torch.Tensor:
     """`expert_mlp` with every expert applied to every token: no shape depends on the data, as compiled graphs need."""
-    share = torch.zeros(len(x), len(up), dtype=weights.dtype, device=x.device)
+    share = torch.zeros(x.shape[0], up.shape[0], dtype=weights.dtype, device=x.device)
     share = share.scatter_add(1, experts, weights).t()  # [E, T]
     h = x @ up.transpose(1, 2)  # [E, T, F]
     if up_bias is not None:
