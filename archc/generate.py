@@ -51,7 +51,9 @@ class Sampling:
             raise ArchcError("a stop string must not be empty")
 
 
-def generate(model: GeneratingModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[str]:
+def generate(
+    model: GeneratingModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling, *, device: str = "cpu"
+) -> Iterator[str]:
     """The continuation of `prompt`, piece by piece, up to a stop string (left out), the end token or `max_tokens`.
 
     Raises ArchcError for an empty prompt where the tokenizer has no token that a document begins with.
@@ -61,25 +63,31 @@ def generate(model: GeneratingModel, tokenizer: Tokenizer, prompt: str, sampling
         tokens = [tokenizer.begin]
     if not tokens:
         raise ArchcError("the prompt is empty, and this tokenizer has no token that a document begins with")
-    chosen = sample_tokens(model, tokens, sampling, vocab_size=tokenizer.vocab_size, end=tokenizer.end)
+    chosen = sample_tokens(model, tokens, sampling, vocab_size=tokenizer.vocab_size, end=tokenizer.end, device=device)
     return until_stop(decoded(chosen, tokenizer.stream()), sampling.stop)
 
 
 @torch.no_grad()
 def sample_tokens(
-    model: GeneratingModel, prompt: Sequence[int], sampling: Sampling, *, vocab_size: int, end: int | None
+    model: GeneratingModel,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    *,
+    vocab_size: int,
+    end: int | None,
+    device: str = "cpu",
 ) -> Iterator[int]:
     """Token ids after `prompt`; ids from `vocab_size` on (padding) are never chosen, `end` is not yielded."""
     generator = torch.Generator().manual_seed(sampling.seed)
     state = model.new_state(1, len(prompt) + sampling.max_tokens)
-    logits = model.prefill(torch.tensor([prompt]), state)
+    logits = model.prefill(torch.tensor([prompt], device=device), state)
     for count in range(1, sampling.max_tokens + 1):
         token = choose(logits[0, :vocab_size], sampling, generator)
         if token == end:
             return
         yield token
         if count < sampling.max_tokens:
-            logits = model.decode(torch.tensor([token]), state)
+            logits = model.decode(torch.tensor([token], device=device), state)
 
 
 def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:

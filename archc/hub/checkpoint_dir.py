@@ -38,6 +38,7 @@ MAX_TEXT_BYTES = 64 * 2**20
 
 # What travels along, untouched, with every model that is made from one.
 CARRIED_FILES = (
+    "archc_tokenizer.json",  # bytes: archc.train.tokenizer
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

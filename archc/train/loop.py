@@ -185,13 +185,13 @@ class _Run:
 
     def until(self, interrupted: threading.Event) -> Summary:
         first = last = self.measure()
-        measured = self.elapsed_s
+        measured_s, measured_step = self.elapsed_s, self.step
         while self.progress < 1.0 and not interrupted.is_set():
             self.train_step()
-            if self.elapsed_s - measured >= self.options.eval_every_s:
+            if self.elapsed_s - measured_s >= self.options.eval_every_s:
                 last = self.measure()
-                measured = self.elapsed_s
-        if self.step:
+                measured_s, measured_step = self.elapsed_s, self.step
+        if self.step > measured_step:
             last = self.measure()
         return Summary(self.step, self.tokens, self.elapsed_s, first, last, interrupted.is_set())
 

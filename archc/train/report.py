@@ -29,14 +29,14 @@ def jsonl_log(path: Path) -> Iterator[Callable[[Record], None]]:
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Callable[[Record], None]]:
-    """A reporter that shows a bar with loss and speed, and a line for every measurement on held-out text."""
+    """A reporter that prints a line for every measurement on held-out text and, in a terminal, shows a bar below them."""
     columns = (
         TextColumn("training"),
         BarColumn(),
         TextColumn("step {task.fields[step]}  loss {task.fields[loss]}  {task.fields[speed]} tokens/s"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("training", total=1.0, step=0, loss="-", speed="-")
 
         def show(record: Record) -> None:

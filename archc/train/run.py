@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from torch import nn
 
 from archc.train.bytes import ByteTokenizer
-from archc.train.corpus import Corpus, standard_library_corpus
+from archc.train.corpus import Corpus
 from archc.train.data import TokenData, tokenized
 from archc.train.loop import Summary, TrainOptions, train
 from archc.train.report import jsonl_log, progress_bar
@@ -21,28 +20,24 @@ LOG_FILE = "train.jsonl"
 RECORD_FILE = "train.json"
 
 
-def train_on_standard_library(
+def train_on_bytes(
     model: nn.Module,
     folder: Path,
     options: TrainOptions,
     *,
     mtp: bool,
-    save: Callable[[Path], None],
     console: Console,
-    corpus: Corpus | None = None,
+    corpus: Corpus,
 ) -> Summary:
-    """Train an emitted model on the docstrings of the standard library and fill `folder`.
+    """Train an emitted model in place on a corpus, byte by byte; its caller writes the weights.
 
-    `save(folder)` writes graph and weights; the tokenizer, the log (`train.jsonl`) and what identifies the run
-    (`train.json`: options, corpus sha256, outcome) are written here. `mtp` says that the model has an MTP region.
+    Into `folder` go the tokenizer, the log (`train.jsonl`) and what identifies the run (`train.json`: options, corpus
+    sha256, outcome). `mtp` says that the model has an MTP region.
     """
-    corpus = corpus or standard_library_corpus()
     data = tokenized(corpus, ByteTokenizer())
-    folder.mkdir(parents=True, exist_ok=True)
     console.print(_about(model, data, options), highlight=False)
     with jsonl_log(folder / LOG_FILE) as log, progress_bar(console) as bar:
         summary = train(model, data, options, mtp=mtp, report=[log, bar])
-    save(folder)
     save_byte_tokenizer(folder)
     record = {"options": asdict(options), "corpus_sha256": corpus.sha256, "outcome": asdict(summary)}
     (folder / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

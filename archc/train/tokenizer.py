@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from archc.kernels.errors import ArchcError, MissingPackage, UnsupportedError
 from archc.train.bytes import SPECIALS, ByteTokenizer
 
+BYTES_NAME = "bytes"
 OWN_FILE = "archc_tokenizer.json"
 HF_FILE = "tokenizer.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -64,6 +65,11 @@ def save_byte_tokenizer(folder: Path) -> Path:
     return path
 
 
+def find_tokenizer(place: str) -> Tokenizer:
+    """The tokenizer that a command is told to use: `bytes`, or the folder that has one."""
+    return ByteTokenizer() if place == BYTES_NAME else load_tokenizer(Path(place))
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer that travels with a checkpoint or package.
 
@@ -73,7 +79,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         return _byte_tokenizer(folder / OWN_FILE)
     if (folder / HF_FILE).is_file():
         return HFTokenizer(folder)
-    raise ArchcError(f"{folder} has no tokenizer: looked for {OWN_FILE} and {HF_FILE}")
+    raise ArchcError(
+        f"{folder} has no tokenizer: looked for {OWN_FILE} and {HF_FILE}; `--tokenizer {BYTES_NAME}` needs none"
+    )
 
 
 def _byte_tokenizer(path: Path) -> ByteTokenizer:

@@ -126,12 +126,12 @@ def test_losses_are_those_of_the_tokens_ahead(data: TokenData) -> None:
     h = model.hidden(tokens)
     logs = {1: model.logits(h).log_softmax(-1), 2: model.logits(model.ahead(h)).log_softmax(-1)}
     expected = {
-        k: -sum(float(logs[k][b, t, tokens[b, t + k]]) for b in range(2) for t in range(12 - k)) / (2 * (12 - k))
+        k: -sum(logs[k][b, t, tokens[b, t + k]].item() for b in range(2) for t in range(12 - k)) / (2 * (12 - k))
         for k in (1, 2)
     }
-    assert float(loss) == pytest.approx(expected[1], rel=1e-5)
+    assert loss.item() == pytest.approx(expected[1], rel=1e-5)
     assert mtp_loss is not None
-    assert float(mtp_loss) == pytest.approx(expected[2], rel=1e-5)
+    assert mtp_loss.item() == pytest.approx(expected[2], rel=1e-5)
 
 
 def test_vectors_are_not_decayed() -> None:

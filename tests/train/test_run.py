@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from archc.train.bytes import ByteTokenizer
 from archc.train.corpus import Corpus, Document
 from archc.train.loop import TrainOptions
-from archc.train.run import train_on_standard_library
+from archc.train.run import train_on_bytes
 from archc.train.tokenizer import load_tokenizer
 
 
@@ -35,23 +35,20 @@ def test_a_run_fills_its_folder(tmp_path: Path) -> None:
     corpus = Corpus((Document("a", "to be or not to be " * 20),), (Document("b", "or not " * 20),))
     options = TrainOptions(seconds=None, steps=8, batch=2, length_tokens=16, learning_rate=0.3)
     shown = io.StringIO()
-    folder = tmp_path / "new" / "run"
-    model = Unigram()
 
-    summary = train_on_standard_library(
-        model,
-        folder,
+    summary = train_on_bytes(
+        Unigram(),
+        tmp_path,
         options,
         mtp=False,
-        save=lambda f: torch.save(model.state_dict(), f / "weights"),
         console=Console(file=shown, width=120),
         corpus=corpus,
     )
 
     assert summary.held_out_loss < summary.first_held_out_loss
-    assert sorted(p.name for p in folder.iterdir()) == ["archc_tokenizer.json", "train.json", "train.jsonl", "weights"]
-    assert load_tokenizer(folder) == ByteTokenizer()
-    record = json.loads((folder / "train.json").read_text())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["archc_tokenizer.json", "train.json", "train.jsonl"]
+    assert load_tokenizer(tmp_path) == ByteTokenizer()
+    record = json.loads((tmp_path / "train.json").read_text())
     assert record["corpus_sha256"] == corpus.sha256
     assert record["outcome"]["steps"] == 8
     assert record["options"]["learning_rate"] == 0.3
