@@ -73,23 +73,28 @@ def expert_mlp(
         return expert_mlp_dense(
             x, weights, experts, up, down, gate, up_bias, gate_bias, down_bias, activation, alpha, limit
         )
-    per_token = experts.shape[1]
-    order = experts.flatten().argsort(stable=True)  # [T K], pairs of token and choice by expert
-    counts = experts.flatten().bincount(minlength=len(up)).tolist()
-    rows = torch.split(x[order // per_token], counts)
-    parts = (per_expert(stack, len(up)) for stack in (up, down, gate, up_bias, gate_bias, down_bias))
-    outputs = [one_expert(activation, alpha, limit, *each) for each in zip(rows, *parts, strict=True) if len(each[0])]
+    pairs = experts.flatten()  # [T K]
+    order = pairs.argsort(stable=True)  # pairs of token and choice by expert
+    counts = pairs.bincount(minlength=up.shape[0]).tolist()
+    hit = [e for e, n in enumerate(counts) if n > 0]
+    rows = torch.split(x[order // experts.shape[1]], [counts[e] for e in hit])
+    parts = (per_expert(stack, hit) for stack in (up, down, gate, up_bias, gate_bias, down_bias))
+    outputs = [one_expert(activation, alpha, limit, *each) for each in zip(rows, *parts, strict=True)]
     by_pair = torch.cat(outputs)[order.argsort()].view(*experts.shape, -1)  # [T, K, D]
     return (by_pair * weights[..., None]).sum(1).to(x.dtype)
 
 
 @primitive
-def per_expert(stack: torch.Tensor | None, n: int) -> tuple[torch.Tensor | None, ...]:
-    """The n parts of a stack [E, ...], or n times None.
+def per_expert(stack: torch.Tensor | None, hit: list[int]) -> list[torch.Tensor | None]:
+    """The parts of a stack [E, ...] that belong to the experts `hit`; None for each where there is no stack.
 
-    Unbound rather than indexed: backward then stacks the gradients once instead of adding E mostly empty tensors.
+    For gradients the stack is unbound, not indexed: backward then stacks them once instead of adding E mostly
+    empty tensors.
     """
-    return (None,) * n if stack is None else stack.unbind()
+    if stack is None:
+        return [None for _ in hit]
+    every = stack.unbind() if torch.is_grad_enabled() else stack
+    return [every[e] for e in hit]
 
 
 @primitive
