@@ -38,48 +38,70 @@ def attention(
     """
     if state is not None and (segments is not None or not causal):
         raise ValueError("attention with a state is causal and takes no segments")
-    if scale is None:
-        scale = q.shape[-1] ** -0.5
-    if state is None:
-        mask = attention_mask(q.shape[1], q.device, causal, window, segments)
-        return attend(q, k, v, mask, causal and mask is None, sinks, scale)
-    past = state.length
-    k, v = with_cache(k, v, state, window)
-    if q.shape[1] == 1:
+    tokens, scale = q.shape[1], q.shape[-1] ** -0.5 if scale is None else scale
+    start = 0 if state is None else state.length
+    if state is not None:
+        k, v = with_cache(k, v, state, window)
+    if state is not None and tokens == 1:
         return attend(q, k, v, None, False, sinks, scale)
-    if past == 0:
-        mask = attention_mask(q.shape[1], q.device, causal, window, None)
-        return attend(q, k, v, mask, mask is None, sinks, scale)
-    mask = cached_mask(q.shape[1], k.shape[1], q.device, window)
-    return attend(q, k, v, mask, False, sinks, scale)
+    if window is not None and not torch.compiler.is_compiling():
+        if causal and tokens > 2 * window:
+            return attend_in_blocks(q, k, v, window, sinks, scale, segments)
+        window = window if window < start + tokens else None
+    if start == 0 and window is None and segments is None:
+        return attend(q, k, v, None, causal, sinks, scale)
+    seen = in_reach(tokens, k.shape[1], q.device, causal, window)
+    if segments is not None:
+        runs = segment_runs(segments)
+        seen = (seen & (runs[:, :, None] == runs[:, None, :])).unsqueeze(1)
+    return attend(q, k, v, seen, False, sinks, scale)
 
 
 @primitive
-def attention_mask(
-    tokens: int, device: torch.device, causal: bool, window: int | None, segments: torch.Tensor | None
-) -> torch.Tensor | None:
-    """Which keys a query sees, [L, L] or [B, 1, L, L]; None where `causal` says all."""
-    if window is not None and not torch.compiler.is_compiling() and window >= tokens:
-        window = None
-    if segments is None and window is None:
-        return None
-    steps = torch.arange(tokens, device=device)
-    behind = steps[:, None] - steps  # [L, L], how far a key lies behind a query
+def in_reach(tokens: int, keys: int, device: torch.device, causal: bool, window: int | None) -> torch.Tensor:
+    """Which of S keys, the last L of them those of the queries, each of L queries may see: [L, S]."""
+    queries, keys_at = torch.arange(keys - tokens, keys, device=device), torch.arange(keys, device=device)
+    behind = queries[:, None] - keys_at
     seen = behind >= 0 if causal else torch.ones_like(behind, dtype=torch.bool)
-    if window is not None:
-        seen = seen & (behind < window)
-    if segments is None:
-        return seen
-    runs = segment_runs(segments)
-    return (seen & (runs[:, :, None] == runs[:, None, :])).unsqueeze(1)
+    return seen if window is None else seen & (behind < window)
 
 
 @primitive
-def cached_mask(tokens: int, keys: int, device: torch.device, window: int | None) -> torch.Tensor:
-    """Which of S keys, the last L of them new, each of L queries sees: [L, S]."""
-    behind = torch.arange(keys - tokens, keys, device=device)[:, None] - torch.arange(keys, device=device)
-    seen = behind >= 0
-    return seen if window is None else seen & (behind < window)
+def attend_in_blocks(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    window: int,
+    sinks: torch.Tensor | None,
+    scale: float,
+    segments: torch.Tensor | None,
+) -> torch.Tensor:
+    """Sliding-window attention in n blocks of W = `window` queries, each on the keys of its block and the one before.
+
+    q [B, L, H, P]; k and v [B, S, G, P], the last L of them those of the queries. No [L, S] mask is made.
+    """
+    batch, tokens = q.shape[:2]
+    n, old = (tokens + window - 1) // window, k.shape[1] - tokens
+    tail = n * window - tokens
+    keys = torch.arange(-window, n * window, device=q.device).unfold(
+        0, 2 * window, window
+    )  # [n, 2 W], 0 the first query
+    seen = in_reach(window, 2 * window, q.device, True, window) & (keys >= -old)[:, None]  # [n, W, 2 W]
+    seen = seen.repeat(batch, 1, 1)  # [B n, W, 2 W]
+    if segments is not None:
+        runs = F.pad(segment_runs(segments), (window, tail))
+        seen = seen & (runs[:, window:].reshape(-1, window, 1) == in_pairs(runs, window)[:, None])
+    q = F.pad(q, (0, 0, 0, 0, 0, tail)).reshape(batch * n, window, *q.shape[2:])
+    k, v = (in_pairs(F.pad(x, (0, 0, 0, 0, window - old, tail)), window) for x in (k, v))
+    y = attend(q, k, v, seen.unsqueeze(1), False, sinks, scale)  # [B n, W, H, P]
+    return y.reshape(batch, n * window, *y.shape[2:])[:, :tokens]
+
+
+@primitive
+def in_pairs(x: torch.Tensor, size: int) -> torch.Tensor:
+    """Every two neighbouring blocks of x [B, (n + 1) W, ...] side by side: [B n, 2 W, ...]."""
+    blocks = torch.unflatten(x, 1, (-1, size))
+    return torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=2).flatten(0, 1)
 
 
 @primitive
@@ -97,7 +119,7 @@ def attend(
     groups = k.shape[2]
     if sinks is not None:
         return attend_with_sinks(q, k, v, mask, causal, sinks, scale)
-    if tokens == 1:
+    if tokens == 1 and mask is None:
         # One query sees every key: the heads of a group are so many queries on its keys.
         q = q.view(batch, groups, heads // groups, channels)
         y = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), scale=scale)
@@ -129,7 +151,7 @@ def attend_with_sinks(
     rows = torch.unflatten(q, 2, (groups, repeats)).permute(0, 2, 3, 1, 4).flatten(2, 3)  # [B, G, H / G L, P]
     logits = scale * widen(torch.matmul(rows, k.permute(0, 2, 3, 1)))  # [B, G, H / G L, S]
     if causal:
-        mask = cached_mask(tokens, k.shape[1], q.device, None)
+        mask = in_reach(tokens, k.shape[1], q.device, True, None)
     if mask is not None:
         logits = logits.masked_fill_(~mask.repeat(*[1] * (mask.dim() - 2), repeats, 1), -torch.inf)
     extra = widen(sinks).view(groups, repeats, 1).expand(-1, -1, tokens).reshape(groups, -1, 1)

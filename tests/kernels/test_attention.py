@@ -130,6 +130,36 @@ def test_flops() -> None:  # of the form with sinks: torch's counter does not kn
     assert counter.get_total_flops() == 2 * 4 * HEADS * CHANNELS * 6
 
 
+@pytest.mark.parametrize("tokens", [24, 25, 60])
+@pytest.mark.parametrize("sinks", [False, True])
+def test_blocks_of_a_window_equal_softmax(tokens: int, sinks: bool) -> None:
+    mask: dict[str, Any] = {"window": 5, "sinks": torch.randn(HEADS, dtype=torch.float64) if sinks else None}
+    values, state = inputs(tokens), new_state(5)
+    expected = attention_reference(*values, **mask)
+    torch.testing.assert_close(attention(*values, **mask), expected)
+    parts = []
+    for q, k, v in zip(*(x.split([3, 12, tokens - 15], 1) for x in values), strict=True):
+        parts.append(attention(q, k, v, **mask, state=state))
+        state.length += q.shape[1]
+    torch.testing.assert_close(torch.cat(parts, 1), expected)
+
+
+def test_blocks_of_a_window_take_memory_of_the_window() -> None:
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            largest = max(largest, out.numel() if isinstance(out, Tensor) else 0)
+            return out
+
+    values = inputs(1000, batch=1)
+    with Watch():
+        attention(*values, window=4)
+    assert largest < 1000 * 1000 / 10
+
+
 class Module(torch.nn.Module):
     def __init__(self, mask: dict[str, Any]) -> None:
         super().__init__()
