@@ -9,7 +9,7 @@ from typing import Any
 from archc.codegen.classes import EXTRAS, forward_arguments, signature, statement
 from archc.codegen.layout import wrapped
 from archc.codegen.modules import Module, ModuleSource
-from archc.codegen.names import checked
+from archc.codegen.names import member
 from archc.codegen.printer import render
 from archc.codegen.structure import is_module, straight
 from archc.ir.graph import Node
@@ -34,7 +34,7 @@ class BlockForm:
     @property
     def doc(self) -> str:
         """Docstring of the class."""
-        return "One layer of the residual stream."
+        return "One layer of the residual stream" + ("; all mixers are called alike." if self.tables else ".")
 
     @property
     def signature(self) -> str:
@@ -90,7 +90,7 @@ def block_form(
     blocks: Sequence[Sequence[Node]], modules: Mapping[str, Module], names: Mapping[ModuleSource, str]
 ) -> BlockForm:
     """The form of a model's blocks; raises UnsupportedError where they are not all of one form."""
-    roles = {checked("role", n.role): None for n in blocks[0] if is_module(n)}
+    roles = {member("role", n.role): None for n in blocks[0] if is_module(n)}
     by_role = {role: [n for block in blocks for n in block if n.role == role] for role in roles}
     shared = {role: nodes for role, nodes in by_role.items() if _same(nodes)}
     own = {role: nodes for role, nodes in by_role.items() if role not in shared}

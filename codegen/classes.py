@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -77,6 +78,7 @@ def print_class(name: str, source: ModuleSource, extras: Sequence[str], *, state
         "module.py",
         name=name,
         source=source,
+        doc=docstring(source.doc),
         signature=signature("__init__", source.arguments),
         setup=[line for code in source.setup for line in statement(code)],
         forward_signature=signature("forward", forward_arguments(source.inputs, extras), "Tensor"),
@@ -84,6 +86,12 @@ def print_class(name: str, source: ModuleSource, extras: Sequence[str], *, state
         new_state="\n".join(wrapped(f"return LayerState({tensors})", " " * 8)),
     )
     return text.rstrip()
+
+
+def docstring(text: str) -> str:
+    """A docstring of one paragraph for the body of a class."""
+    safe = text.replace("\\", "\\\\").replace('"', "'")
+    return textwrap.fill(f'"""{safe}"""', 116, initial_indent=" " * 4, subsequent_indent=" " * 4)
 
 
 def forward_arguments(inputs: Sequence[str], extras: Sequence[str]) -> list[tuple[str, str]]:
@@ -99,9 +107,6 @@ def signature(name: str, arguments: Iterable[tuple[str, str]], returns: str = "N
 
 def statement(code: str) -> list[str]:
     """One statement of `__init__`, wrapped, its comment kept at the end."""
-    text, mark, comment = code.partition("  # ")
+    text, _, comment = code.partition("  # ")
     indent = " " * (8 + len(text) - len(text.lstrip()))
-    lines = wrapped(text.lstrip(), indent)
-    if mark:
-        lines[-1] += f"  # {comment}"
-    return lines
+    return wrapped(text.lstrip(), indent, comment)

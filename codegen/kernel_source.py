@@ -16,6 +16,8 @@ from archc.kernels.errors import GraphError
 from archc.kernels.primitive import primitives, source_function
 
 _HOME = "archc.kernels"
+_REFERENCE = f"{_HOME}.reference"
+_STATE = f"{_REFERENCE}.state"
 
 
 @dataclass
@@ -66,18 +68,47 @@ def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
             yield node
 
 
+Import = tuple[str, str, str]  # module, attribute ("" for the module itself), local name
+
+
 def kernels_text(names: Iterable[str]) -> str:
-    """kernels.py: the named primitives and classes with all that they need, under their legend of shapes."""
-    paragraphs = (importlib.import_module(_HOME + ".reference").__doc__ or "").strip().split("\n\n")
-    legend = "\n\n".join(paragraphs[1:])
-    return render_template("kernels.py", version=__version__, legend=legend, source=_source(names))
+    """kernels.py: the named primitives with all that they need, under their legend of shapes."""
+    paragraphs = (importlib.import_module(_REFERENCE).__doc__ or "").strip().split("\n\n")
+    wanted, imports = _closure(names)
+    return render_template(
+        "kernels.py",
+        version=__version__,
+        legend="\n\n".join(paragraphs[1:]),
+        imports=_imports(imports),
+        definitions="\n".join(_sections(wanted)),
+    )
 
 
-def _source(names: Iterable[str]) -> str:
-    """Imports, then definitions."""
+def state_text(*, refusal: str, drafts: bool) -> str:
+    """state.py: the LayerState of the primitives, and the State of a model; `refusal` says why it cannot rewind."""
+    wanted, imports = _closure(["LayerState"])
+    more = [
+        ("collections.abc", "Iterable", "Iterable"),
+        ("typing", "Any", "Any"),
+        ("torch", "Tensor", "Tensor"),
+        ("torch.utils._pytree", "register_pytree_node", "register_pytree_node"),
+    ]
+    return render_template(
+        "state.py",
+        version=__version__,
+        imports=_imports({*imports, *more}),
+        layer_state="\n\n\n".join(_module(module).source(name) for module, name in wanted),
+        refusal=refusal,
+        drafts=drafts,
+    )
+
+
+def _closure(names: Iterable[str]) -> tuple[list[tuple[str, str]], set[Import]]:
+    """The definitions that the named ones need, as (module, name), and what they import."""
     wanted: dict[tuple[str, str], None] = {}
-    imports: dict[tuple[str, str, str], None] = {}
+    imports: set[Import] = set()
     todo = [_home(name) for name in names]
+    first = set(todo)
     while todo:
         module, name = todo.pop()
         if (module, name) in wanted:
@@ -85,19 +116,21 @@ def _source(names: Iterable[str]) -> str:
         wanted[module, name] = None
         for used in _names(_module(module).definitions[name]):
             target = _resolve(module, used)
-            if target is None:
+            if target is None or target == (module, name):
                 continue
-            if target[0].startswith(_HOME):
-                todo.append((target[0], target[1]))
+            if target[0] == _STATE and target not in first:
+                imports.add((".state", used, used))
+            elif target[0].startswith(_HOME):
+                todo.append(target)
             else:
-                imports[target[0], target[1], used] = None
-    return _imports(imports) + "".join(_sections(wanted))
+                imports.add((*target, used))
+    return list(wanted), imports
 
 
 def _home(name: str) -> tuple[str, str]:
     if name in primitives():
         return source_function(primitives()[name]).__module__, name
-    return f"{_HOME}.reference.state", name
+    return _STATE, name
 
 
 def _resolve(module: str, name: str) -> tuple[str, str] | None:
@@ -108,9 +141,9 @@ def _resolve(module: str, name: str) -> tuple[str, str] | None:
     if name not in known.imports:
         return None
     source, attribute = known.imports[name]
-    if source == _HOME + ".primitive":
+    if source == f"{_HOME}.primitive":
         raise GraphError(f"primitive in {module} uses `{name}` of archc itself: it cannot be copied")
-    if source == _HOME + ".reference" and attribute in primitives():
+    if source == _REFERENCE and attribute in primitives():
         return _home(attribute)
     return source, attribute
 
@@ -125,19 +158,21 @@ def _decorates(node: ast.stmt, part: ast.AST) -> bool:
     return part in getattr(node, "decorator_list", [])
 
 
-def _imports(found: Iterable[tuple[str, str, str]]) -> str:
-    """Import statements in isort's order: the standard library, then torch."""
+def _imports(found: Iterable[Import]) -> str:
+    """Import statements in isort's order: the standard library, torch, the package's own."""
     plain: list[str] = []
     members: dict[str, list[str]] = {}
-    for module, attribute, local in found:
+    for module, attribute, local in sorted(found):
         if attribute:
-            alias = attribute if attribute == local else f"{attribute} as {local}"
-            members.setdefault(module, []).append(alias)
+            members.setdefault(module, []).append(attribute if attribute == local else f"{attribute} as {local}")
         else:
             plain.append(f"import {module}" if local == module.partition(".")[0] else f"import {module} as {local}")
-    lines = sorted(plain) + [f"from {m} import {', '.join(sorted(members[m], key=_isort))}" for m in sorted(members)]
-    groups = ([x for x in lines if "torch" not in x.split()[1]], [x for x in lines if "torch" in x.split()[1]])
-    return "\n\n".join("\n".join(g) for g in groups if g) + "\n"
+    lines = plain + [f"from {m} import {', '.join(sorted(members[m], key=_isort))}" for m in sorted(members)]
+    groups: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    for line in lines:
+        source = line.split()[1]
+        groups[2 if source.startswith(".") else int(source.partition(".")[0] == "torch")].append(line)
+    return "\n\n".join("\n".join(group) for group in groups.values() if group)
 
 
 def _isort(name: str) -> tuple[int, str]:
@@ -152,7 +187,7 @@ def _sections(wanted: Iterable[tuple[str, str]]) -> Iterator[str]:
         by_module.setdefault(module, set()).add(name)
     for module in sorted(by_module):
         known = _module(module)
-        yield f"\n\n# {known.doc}\n"
+        yield f"# {known.doc}\n\n"
         for name in known.definitions:
             if name in by_module[module]:
-                yield f"\n\n{known.source(name)}\n"
+                yield f"{known.source(name)}\n\n"

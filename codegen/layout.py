@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-WIDTH = 100
+WIDTH = 120  # of code and the comment beside it
 _OPEN, _CLOSE = "([{", ")]}"
 _INDENT = "    "
 
 
-def wrapped(text: str, indent: str, width: int = WIDTH) -> list[str]:
-    """The lines of one statement, none longer than `width` where a bracket allows it."""
-    if len(indent) + len(text) <= width:
-        return [indent + text]
+def wrapped(text: str, indent: str, comment: str = "") -> list[str]:
+    """The lines of one statement, none longer than WIDTH where a bracket allows it, a comment behind the last."""
+    beside = f"  # {comment}" if comment else ""
     split = _last_bracket(text)
-    if split is None:
-        return [indent + text]
+    if split is None or len(indent) + len(text) + len(beside) <= WIDTH:
+        return [indent + text + beside]
     start, end = split
     head, inside, tail = text[: start + 1], text[start + 1 : end], text[end:]
     inner = indent + _INDENT
-    body = inside.strip().removesuffix(",")
-    parts = arguments(body)
-    if len(inner) + len(body) <= width or (len(parts) == 1 and " for " in body):
+    parts = arguments(inside.strip().removesuffix(","))
+    body = ", ".join(parts)
+    if len(inner) + len(body) <= WIDTH or (len(parts) == 1 and " for " in body):
         lines = [inner + body]
     else:
-        lines = [line for part in parts for line in wrapped(part + ",", inner, width)]
-    return [*wrapped(head, indent, width), *lines, indent + tail]
+        lines = [line for part in parts for line in wrapped(part + ",", inner)]
+    return [*wrapped(head, indent), *lines, indent + tail + beside]
 
 
 def _last_bracket(text: str) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from archc import __version__
 from archc.codegen.blocks import block_form
 from archc.codegen.classes import EXTRAS, class_names, print_class
+from archc.codegen.kernel_source import kernels_text, state_text
 from archc.codegen.modules import module
-from archc.codegen.names import checked
+from archc.codegen.names import member
 from archc.codegen.printer import Line, render
 from archc.codegen.structure import inline, is_module, straight, structure
 from archc.codegen.templates import render_template
@@ -38,10 +40,11 @@ INDENT = " " * 8
 
 @dataclass(frozen=True)
 class Emitted:
-    """What a graph becomes, apart from weights: source, the kernels it imports, contents of config.json."""
+    """What a graph becomes, apart from weights: three source files and the contents of config.json."""
 
     modeling: str
-    kernels: tuple[str, ...]
+    state: str
+    kernels: str
     config: Mapping[str, Any]
 
 
@@ -66,20 +69,21 @@ class _Emitter:
         mtp, model = self._mtp(), self._model()
         text = "\n".join([*printed, self.form.forward, *map(str, mtp.values()), *map(str, model.values())])
         called = set(re.findall(r"(?<![\w.])(\w+)\(", text)) & primitives().keys()
-        kernels = tuple(sorted({"LayerState", *called}, key=lambda n: (n.islower(), n)))
+        kernels = sorted(called)
         modeling = render_template(
             "modeling.py",
             version=__version__,
-            summary=self._summary(),
+            summary=textwrap.fill(self._summary(), 116),
+            class_summary=textwrap.fill(self._summary(), 112).replace("\n", "\n    "),
             legend="\n".join(_legend(text)),
             kernel_imports="\n".join(_import("kernels", kernels)),
             modules=printed,
             form=self.form,
             mtp=mtp,
             model=model,
-            refusal=self._refusal(),
         )
-        return Emitted(modeling, kernels, self._config())
+        state = state_text(refusal=self._refusal(), drafts=bool(mtp and mtp["drafts"]))
+        return Emitted(modeling, state, kernels_text(kernels), self._config())
 
     # -- classes ------------------------------------------------------------------------------------------------------
 
@@ -132,7 +136,7 @@ class _Emitter:
 
     def _setup(self, nodes: Sequence[Node], config: str = "config") -> list[str]:
         made = [n for n in nodes if n.id in self.modules]
-        names = [checked("node id", n.id.rpartition(".")[2]) for n in made]
+        names = [member("node id", n.id.rpartition(".")[2]) for n in made]
         return [f'self.{a} = {self._class(n)}(**{config}["{a}"])' for a, n in zip(names, made, strict=True)]
 
     def _model(self) -> dict[str, Any]:
@@ -158,10 +162,10 @@ class _Emitter:
         }
 
     def _taps(self) -> str:
+        """Examples of taps, those that ops expose by name included."""
         role = next(iter(self.form.own))
-        examples = ["`layers.3` (the stream after a layer)", f"`layers.3.{role}`"]
-        exposed = {e: None for n in self.owners if n.block for e in n.op.exposes.values()}
-        return ", ".join([*examples, *(f"`layers.3.{role}.{e}`" for e in exposed)])
+        exposed = dict.fromkeys(f"{role}.{e}" for n in self.owners if n.block for e in n.op.exposes.values())
+        return " or ".join([f"layers.{i}{p}" for i, p in enumerate(["", f".{role}", *(f".{e}" for e in exposed)])])
 
     def _mtp(self) -> dict[str, Any]:
         """The parts of the MTP class; empty without multi-token prediction."""
@@ -217,7 +221,7 @@ def _legend(text: str) -> list[str]:
     lines, line = [], "Shapes:"
     for i, item in enumerate(items):
         word = f" {item}{'.' if i == len(items) - 1 else ','}"
-        if len(line) + len(word) > 100:
+        if len(line) + len(word) > 116:
             lines.append(line)
             line = word.strip()
         else:

@@ -73,8 +73,9 @@ def _source(signature: Any, same: _Same, formats: tuple[tuple[str, str], ...]) -
 
 
 def constant_arguments(op: Op, constant: Constant) -> dict[str, Any]:
-    """The arguments of a constant's primitive that do not repeat its defaults."""
-    defaults = {p.name: p.default for p in inspect.signature(_primitive(constant)).parameters.values()}
+    """The arguments of a constant's primitive, without options that repeat its defaults."""
+    parameters = inspect.signature(_primitive(constant)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     return {k: v for k, v in constant.args if v != defaults.get(k)}
 
 
@@ -170,7 +171,7 @@ class _Builder:
             yield from self._constant(constant)
         for exposed in op.exposes.values():
             if exposed in self.read:
-                yield f"self.{exposed} = nn.Identity()  # a name for `taps`"
+                yield f"self.{exposed} = nn.Identity()  # to be tapped"
 
     def _parameter(self, param: Param, sizes: Sizes) -> str:
         shape = ", ".join(sizes.axis(axis, derived=self.needed) for axis in param.axes)

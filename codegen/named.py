@@ -28,6 +28,8 @@ class Named:
 
     code: str
     binds: int
+    whole: tuple[str, int] | None = None  # of an item of a tuple: the tuple's code and length
+    is_size: bool = False  # of a dim or made of dims: printed whatever its value is
 
     def __repr__(self) -> str:
         return self.code
@@ -49,7 +51,11 @@ class NamedFloat(Named, float):
 def named(value: Any, code: str, binds: int = ATOM) -> Any:
     """`value` printing as `code`: ints, floats and tuples of them; anything else (bools, strings) as it is."""
     if isinstance(value, tuple):
-        return tuple(named(item, f"{code}[{i}]") for i, item in enumerate(value))
+        items = tuple(named(item, f"{code}[{i}]") for i, item in enumerate(value))
+        for item in items:
+            if isinstance(item, Named):
+                item.whole = (code, len(value))
+        return items
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     made: Any = (NamedInt if isinstance(value, int) else NamedFloat)(value)

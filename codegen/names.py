@@ -14,6 +14,10 @@ RESERVED = frozenset(
 )
 
 
+# What emitted models have beside the modules of their graph.
+MEMBERS = frozenset({"decode", "embed", "hidden", "layers", "logits", "mtp", "new_state", "prefill", "step", "steps"})
+
+
 def is_name(text: str) -> bool:
     """Whether a text is an ASCII identifier and no keyword."""
     return text.isascii() and text.isidentifier() and not keyword.iskeyword(text)
@@ -24,6 +28,15 @@ def checked(kind: str, name: str) -> str:
     if not is_name(name):
         raise GraphError(f"{kind} {name!r} cannot stand in generated source: it must be an identifier")
     return name
+
+
+def member(kind: str, name: str) -> str:
+    """A name that may become an attribute of an emitted module; raises GraphError for one that is taken."""
+    from torch import nn
+
+    if hasattr(nn.Module(), name) or name in MEMBERS:
+        raise GraphError(f"{kind} `{name}` cannot be an attribute of an emitted module: the name is taken")
+    return checked(kind, name)
 
 
 def package_name(folder: Path) -> str:

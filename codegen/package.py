@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc import __version__
-from archc.codegen.kernel_source import kernels_text
 from archc.codegen.lm import emit_model
 from archc.codegen.names import package_name
 from archc.codegen.readme import readme
@@ -29,12 +28,13 @@ def emit_package(
     *,
     weights: Mapping[str, Tensor] | None = None,
     command: str = "",
-    files: Iterable[Path] = (),
+    fill: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write the package of a graph to `out_dir`, whose name must be an identifier; returns the folder.
 
     `weights` by key `<scope>.<param>` are written as they are, shard by shard; without them the package is an
-    architecture to be trained or filled. `command` is noted in config.json. `files` (of a tokenizer, say) are copied.
+    architecture to be trained or filled. `command` is noted in config.json. `fill` is called with the unfinished
+    folder, to add what lies beside the sources (weights that are streamed, a tokenizer).
     Raises ArchcError for a folder that is something else than an earlier package, WeightError for weights that do
     not fit, UnsupportedError for a graph that has no emitted form.
     """
@@ -48,8 +48,8 @@ def emit_package(
             (made / name).write_text(text, encoding="utf-8")
         if weights is not None:
             write_weights(graph, weights, made)
-        for file in files:
-            shutil.copy(file, made / Path(file).name)
+        if fill is not None:
+            fill(made)
         made.chmod(0o755)
         _replace(folder, made)
     except BaseException:
@@ -67,15 +67,33 @@ def emit_sources(graph: Graph, *, package: str = "model", command: str = "") -> 
     return {
         "__init__.py": render_template("init.py", version=__version__),
         "modeling.py": emitted.modeling,
-        "kernels.py": kernels_text(emitted.kernels),
+        "state.py": emitted.state,
+        "kernels.py": emitted.kernels,
         "weights.py": render_template("weights.py", version=__version__),
-        "config.json": json.dumps(config, indent=1) + "\n",
+        "config.json": _json(config) + "\n",
         "README.md": readme(graph, emitted, package),
     }
 
 
+def _json(value: Any, indent: str = "") -> str:
+    """JSON in which every item of a list of records, and every key on the way to one, has its own line."""
+    inner = indent + "  "
+    if isinstance(value, dict) and (not indent or any(_records(v) for v in value.values())):
+        lines = [f"{inner}{json.dumps(key)}: {_json(item, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if _records(value):
+        return "[\n" + ",\n".join(inner + json.dumps(item) for item in value) + f"\n{indent}]"
+    return json.dumps(value)
+
+
+def _records(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+
+
 def _check_free(folder: Path) -> None:
     """Refuse to write over anything but a package that archc wrote."""
+    if folder.is_symlink():
+        raise ArchcError(f"{folder} is a link: name the folder itself")
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -8,8 +8,9 @@ its primitive's results.
 from __future__ import annotations
 
 import inspect
+import json
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import fx
 from archc.codegen.layout import wrapped
 from archc.codegen.named import ATOM, POWER, SUM, TERM, Named, binary
 from archc.codegen.source import Statement
-from archc.codegen.trace import HOME, Place, Trace
+from archc.codegen.trace import ALIAS, HOME, Place, Trace
 from archc.kernels.primitive import primitives, results, source_function
 
 _OPERATORS: dict[Callable[..., Any], tuple[str, int]] = {
@@ -56,8 +57,9 @@ class _Group:
     def unpacked(self) -> list[fx.Node]:
         """The trailing `getitem`s that an unpacking made."""
         last = self.nodes[-1]
-        items = [n for n in self.nodes if _is_item(n) and n.args[0] is last.args[0]] if _is_item(last) else []
-        return items if self.place is not None and self.place.statement.unpacks else []
+        if not _is_item(last) or (self.place is not None and not self.place.statement.unpacks):
+            return []
+        return [n for n in self.nodes if _is_item(n) and n.args[0] is last.args[0]]
 
     @property
     def root(self) -> fx.Node:
@@ -83,12 +85,7 @@ def render(lines: Iterable[Line], indent: str) -> str:
     for line in lines:
         start = f"{', '.join(line.targets)} = " if line.targets else "return "
         found += [f"{indent}# {comment}" for comment in line.above]
-        printed = wrapped(start + line.value, indent)
-        if line.beside and len(printed) == 1 and len(printed[0]) + len(line.beside) + 4 <= 120:
-            printed[0] += f"  # {line.beside}"
-        elif line.beside:
-            printed[-1] += f"  # {line.beside}"
-        found += printed
+        found += wrapped(start + line.value, indent, line.beside)
     return "\n".join(found)
 
 
@@ -112,42 +109,45 @@ class _Printer:
     # -- statements -------------------------------------------------------------------------------------------------
 
     def _grouped(self) -> list[_Group]:
-        """Live computed nodes by the statement they belong to, in order of the statements' ends."""
+        """Live computed nodes by the statement they belong to, in order of the statements' ends.
+
+        A value inside a statement that is needed elsewhere too becomes a statement of its own, before."""
         groups: dict[Any, _Group] = {}
         for node in self.graph.nodes:
             if node in self.live and node.op in ("call_function", "call_method", "call_module"):
-                place = _home(node)
-                key: Any = node if place is None else (place.call, place.statement.line)
-                groups.setdefault(key, _Group(place)).nodes.append(node)
+                groups.setdefault(_key(node), _Group(_home(node))).nodes.append(node)
+        whole = {node: group for group in groups.values() for node in group.nodes}
+        alone = [_Group(None, [n]) for n, group in whole.items() if self._shared(n, group, whole)]
+        taken = {n for group in alone for n in group.nodes}
+        for group in groups.values():
+            group.nodes = [n for n in group.nodes if n not in taken]
         order = {node: i for i, node in enumerate(self.graph.nodes)}
-        return sorted(groups.values(), key=lambda g: order[g.nodes[-1]])
+        return sorted([*groups.values(), *alone], key=lambda g: order[g.nodes[-1]])
 
     def _statement(self, group: _Group, number: int) -> Iterator[Line]:
         statement = group.place.statement if group.place is not None else Statement("", 0)
         unpacked, root = group.unpacked, group.root
-        for node in group.nodes:
-            if node is not root and node not in unpacked and self._shared(node, group):
-                yield Line((self._bind(node, _own_name(node), number),), self.code(node, fresh=True))
         if statement.returns and root is self.output:
             yield Line((), self.code(root), statement.above, statement.beside)
         elif unpacked:
             items = {int(n.args[1]): n for n in unpacked}  # type: ignore[arg-type]
             value = self.code(root)
+            wanted = statement.targets or results(root.target)  # type: ignore[arg-type]
             targets = tuple(
-                self._bind(items[i], name, number) if i in items else "_" for i, name in enumerate(statement.targets)
+                self._bind(items[i], name, number) if i in items else "_" for i, name in enumerate(wanted)
             )
             yield Line(targets, value, statement.above, statement.beside)
         else:
-            wanted = statement.targets[0] if len(statement.targets) == 1 else _own_name(root)
+            name = statement.targets[0] if len(statement.targets) == 1 else _own_name(root)
             value = self.code(root)
-            yield Line((self._bind(root, wanted, number),), value, statement.above, statement.beside)
+            yield Line((self._bind(root, name, number),), value, statement.above, statement.beside)
 
-    def _shared(self, node: fx.Node, group: _Group) -> bool:
+    def _shared(self, node: fx.Node, group: _Group, whole: Mapping[fx.Node, _Group]) -> bool:
         """Whether a value inside an expression is needed more than once, or by another statement."""
-        users = [u for u in node.users if u in self.live]
-        if node.op == "call_function" and node.target is getattr:
+        if node is group.root or node in group.unpacked or node.target is getattr:
             return False
-        return len(users) > 1 or any(self.group_of.get(u) is not group for u in users)
+        users = [u for u in node.users if u in self.live]
+        return len(users) > 1 or any(whole.get(u) is not group for u in users)
 
     def _bind(self, node: fx.Node, wanted: str, number: int) -> str:
         """Name a value: as wanted, unless a value of that name is still needed after this statement."""
@@ -204,7 +204,7 @@ class _Printer:
         if value is Ellipsis:
             return "..."
         if isinstance(value, str):
-            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            return json.dumps(value)
         if isinstance(value, float) and value in (float("inf"), float("-inf")):
             return f'float("{value}")'
         module = getattr(value, "__module__", None)
@@ -238,7 +238,7 @@ class _Printer:
         return ", ".join(self.code(i) for i in index) if isinstance(index, tuple) else self.code(index)
 
     def _arguments(self, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
-        return ", ".join([*(self.code(a) for a in args), *(f"{k}={self.code(v)}" for k, v in kwargs.items())])
+        return ", ".join([*_starred(args, self.code), *(f"{k}={self.code(v)}" for k, v in kwargs.items())])
 
 
 def _returned_directly(lines: list[Line]) -> list[Line]:
@@ -247,6 +247,16 @@ def _returned_directly(lines: list[Line]) -> list[Line]:
     if len(last) < 2 or last[0].targets != (last[1].value,):
         return lines
     return [*lines[:-2], Line((), last[0].value, (*last[0].above, *last[1].above), last[0].beside or last[1].beside)]
+
+
+def _starred(args: Sequence[Any], code: Callable[[Any], str]) -> list[str]:
+    """Positional arguments; all items of a named tuple in a row as `*self.limits`."""
+    printed = [code(a) for a in args]
+    for i, arg in enumerate(args):
+        name, length = getattr(arg, "whole", None) or ("", 0)
+        if name and printed[i : i + length] == [f"{name}[{n}]" for n in range(length)]:
+            return [*printed[:i], f"*{name}", *_starred(args[i + length :], code)]
+    return printed
 
 
 def function_name(target: Callable[..., Any]) -> str:
@@ -277,7 +287,7 @@ def _given(node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _repeats(value: Any, default: Any) -> bool:
-    if isinstance(value, fx.Node) or default is inspect.Parameter.empty:
+    if isinstance(value, fx.Node) or default is inspect.Parameter.empty or getattr(value, "is_size", False):
         return False
     return bool(value == default) and isinstance(value, bool) == isinstance(default, bool)
 
@@ -301,10 +311,20 @@ def _home(node: fx.Node) -> Place | None:
     return places[0] if places else None
 
 
+def _key(node: fx.Node) -> Any:
+    """What the nodes of one statement share; a value without a home shares it with those that unpack it."""
+    place = _home(node)
+    if place is not None:
+        return place.call, place.statement.line
+    source = node.all_input_nodes[0] if _is_item(node) else None
+    unpacks = source is not None and _home(source) is None and callable(source.target) and results(source.target)
+    return source if unpacks else node
+
+
 def _own_name(node: fx.Node) -> str:
-    """A name for a value that its author did not name."""
+    """A name for a value that its author did not name: what a helper calls it, or its primitive's result."""
     named = results(node.target) if callable(node.target) else ()
-    return named[0] if len(named) == 1 else "value"
+    return named[0] if len(named) == 1 else str(node.meta.get(ALIAS, "value"))
 
 
 def _is_item(node: fx.Node) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from archc.codegen.named import ATOM, named
+from archc.codegen.names import checked
 from archc.codegen.printer import Line, expression
 from archc.codegen.trace import trace
 from archc.ir.graph import LAYERS, MTP_LAYERS, Graph, Node
@@ -191,7 +192,7 @@ def _variable(node: Node, nodes: Sequence[Node], known: Mapping[str, str], start
         holders = {i for i, code in known.items() if code == name} | {value}
         if name.isidentifier() and not any(i in holders for n in later for i in n.inputs):
             return name
-    return node.role
+    return checked("role", node.role)
 
 
 def _value(node: Node, inputs: Sequence[str], call: Call) -> tuple[str, bool]:

@@ -22,7 +22,8 @@ from archc.ir.op import Op
 # Files between an op's frame and the creation of a node: not the author's.
 _MACHINERY = ("/torch/fx/", "/kernels/primitive.py", "/codegen/trace.py")
 
-HOME = "home"  # node.meta key: the Places from `forward` inwards that made the node
+# Keys of node.meta: the Places from `forward` inwards that made the node, and what a helper calls it.
+HOME, ALIAS = "home", "alias"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class _OpTracer(GraphAppendingTracer):
             if not any(part in frame.f_code.co_filename for part in _MACHINERY):
                 frames.append(frame)
             frame = frame.f_back
+        for inner in frames[:-1]:
+            _note_parameters(inner)
         return tuple(Place(self.call(f), statement_at(f.f_code, f.f_lineno)) for f in reversed(frames))
 
     def call(self, frame: FrameType) -> int:
@@ -86,14 +89,24 @@ class _OpTracer(GraphAppendingTracer):
         return len(self.calls) - 1
 
 
+def _note_parameters(frame: FrameType) -> None:
+    """Note what a helper calls the values it was given: a name for those that have no other."""
+    code = frame.f_code
+    for name in code.co_varnames[: code.co_argcount]:
+        value = frame.f_locals.get(name)
+        if isinstance(value, fx.Proxy):
+            value.node.meta.setdefault(ALIAS, name)
+
+
 class _Names:
     """What `forward` sees as `m` while it is traced."""
 
     def __init__(self, tracer: _OpTracer) -> None:
         op = tracer.op
-        numbers = {**op.attributes, **{role: d.size for role, d in op.dims.items()}}
-        numbers |= {name: axis.size for name, axis in op.derived().items()}
-        known = {name: named(value, f"self.{name}") for name, value in numbers.items()}
+        sizes = {role: d.size for role, d in op.dims.items()} | {k: axis.size for k, axis in op.derived().items()}
+        known = {name: named(value, f"self.{name}") for name, value in {**op.attributes, **sizes}.items()}
+        for name in sizes:
+            known[name].is_size = True
         self._tracer, self._known = tracer, {**known, **dict.fromkeys(op.optional), **tracer.names}
         self._nodes = {p.name for p in op.params()} | {name for c in op.constants() for name in c.names}
         self._made: dict[str, fx.Proxy] = {}

@@ -79,6 +79,31 @@ def weights(graph: Graph, *, seed: int = 0, dtype: torch.dtype = torch.float64) 
     return found
 
 
+@pytest.fixture(scope="session")
+def graphs() -> dict[str, Graph]:
+    """The graphs by name."""
+    return {name: made() for name, made in GRAPHS.items()}
+
+
+@pytest.fixture(scope="session")
+def widths() -> tuple[Graph, Graph]:
+    """Two widths of one model, which differ in every size."""
+    small = [block("mamba2", n_heads=6, head_dim=10, d_state=7, n_groups=3, chunk=4), ROTARY, MLP_RELU2, MOE]
+    large = [
+        block("mamba2", n_heads=8, head_dim=12, d_state=9, n_groups=2, chunk=8, conv_kernel=3),
+        block(
+            "attention", n_heads=4, n_kv_heads=4, head_dim=16, qk_norm=1e-5,
+            rope=Rope(theta=1e4, scaling=RopeScaling(kind="yarn", factor=2.0, original_context=64)),
+        ),
+        block("mlp", d_ff=11, activation="relu2"),
+        block(
+            "moe", experts=4, top_k=2, d_ff=9, shared_d_ff=5, router="sigmoid", correction_bias=True, scale=1.5,
+            activation="relu2",
+        ),
+    ]  # fmt: skip
+    return model("small", small, mtp=DRAFT), model("large", large, d_model=36, mtp=MTP(layers=DRAFT.layers, steps=1))
+
+
 @pytest.fixture(scope="session", params=GRAPHS)
 def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """Each graph, compiled with fp64 weights."""

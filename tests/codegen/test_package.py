@@ -1,0 +1,246 @@
+"""The emitted package as files: alone without archc, clean, equal where it should be, and written safely."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from archc.codegen import emit_package, emit_sources
+from archc.codegen.weights import write_weights
+from archc.emitted import import_emitted
+from archc.ir.graph import Graph
+from archc.ir.init import init_weights
+from archc.ir.op import registered_ops
+from archc.kernels.errors import ArchcError, GraphError, UnsupportedError, WeightError
+
+GOLDEN = Path(__file__).parent / "golden"
+UPDATE = "ARCHC_UPDATE_GOLDENS"
+
+ALONE = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("archc", "safetensors", "transformers"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Blocked())
+import torch
+from {name} import Model, load
+
+model = load(dtype=torch.float32)
+tokens = torch.arange(12).view(2, 6)
+state = model.new_state(2, 8)
+full = model(tokens)
+torch.testing.assert_close(model.prefill(tokens[:, :5], state), full[:, 4])
+torch.testing.assert_close(model.decode(tokens[:, 5], state), full[:, 5])
+full.square().mean().backward()
+assert not any(name.partition(".")[0] == "archc" for name in sys.modules)
+print(sum(p.numel() for p in model.parameters()))
+"""
+
+
+def test_every_op_is_covered(graphs: dict[str, Graph]) -> None:
+    covered = {type(n.op) for graph in graphs.values() for n in graph.nodes}
+    assert {cls.kind for cls in registered_ops()} == {cls.kind for cls in covered}
+
+
+def test_runs_without_archc(compiled: Any) -> None:
+    if compiled.graph.name not in ("everything", "tied_llama"):
+        pytest.skip("two of them show it")
+    code = ALONE.format(name=compiled.graph.name)
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=compiled.folder.parent,
+        env={**os.environ, "PYTHONPATH": str(compiled.folder.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) == sum(p.numel() for p in compiled.model.parameters())
+
+
+def test_sources_are_clean(compiled: Any) -> None:
+    for command in (
+        ["check", "--isolated", "--select", "E,F,I,UP,B", "--line-length", "120", "--target-version", "py311"],
+        ["format", "--isolated", "--line-length", "120", "--check", "--exclude", "kernels.py"],
+    ):
+        run = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, compiled.folder], capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stdout
+
+
+def test_nothing_anonymous_is_printed(compiled: Any) -> None:
+    source = (compiled.folder / "modeling.py").read_text()
+    assert "getitem" not in source
+    assert " value = " not in source
+
+
+def test_same_graph_same_bytes(graphs: dict[str, Graph]) -> None:
+    for graph in graphs.values():
+        assert emit_sources(graph) == emit_sources(dataclasses.replace(graph))
+
+
+def test_two_widths_differ_in_config_only(widths: tuple[Graph, Graph]) -> None:
+    first, second = (emit_sources(graph, command="x") for graph in widths)
+    assert {name for name in first if first[name] != second[name]} == {"config.json", "README.md"}
+
+
+@pytest.mark.parametrize("name", ["dense_hybrid", "everything"])
+def test_golden(name: str, graphs: dict[str, Graph]) -> None:
+    text = emit_sources(graphs[name])["modeling.py"]
+    file = GOLDEN / f"{name}.py.txt"
+    if os.environ.get(UPDATE):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    assert text == file.read_text(), f"emitted source changed; if it should, run with {UPDATE}=1"
+
+
+BUDGETS = {"llama-3.1-8b": 250, "nemotron-h-47b": 400, "nemotron-3-super-120b-a12b": 600}
+
+
+@pytest.mark.parametrize(("name", "lines"), BUDGETS.items())
+def test_big_models_are_short(name: str, lines: int) -> None:
+    from archc.spec import load_spec
+    from archc.zoo import path
+
+    assert emit_sources(load_spec(path(name)).graph())["modeling.py"].count("\n") < lines
+
+
+def test_config_names_the_model(compiled: Any) -> None:
+    config = json.loads((compiled.folder / "config.json").read_text())
+    assert config["name"] == compiled.graph.name
+    assert config["graph"] == compiled.graph.hash
+    assert config["command"] == "test"
+    assert len(config["layers"]) == len(compiled.graph.blocks["layers"])
+    assert config["vocab"] == 101
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
+
+
+def test_shards_load_alike(compiled: Any, tmp_path: Path) -> None:
+    folder = emit_package(compiled.graph, tmp_path / "sharded")
+    write_weights(compiled.graph, compiled.weights, folder, shard_bytes=20_000)
+    assert len(list(folder.glob("model-*.safetensors"))) > 2
+    loaded = import_emitted(folder).load(dtype=torch.float32).state_dict()
+    for key, value in compiled.weights.items():
+        torch.testing.assert_close(loaded[key], value.float(), rtol=0, atol=0)
+
+
+def test_weights_must_fit(graphs: dict[str, Graph], tmp_path: Path) -> None:
+    graph = graphs["tied_llama"]
+    weights = init_weights(graph)
+    del weights["norm.weight"]
+    weights["layers.0.mixer.q_proj"] = torch.zeros(2, 2)
+    with pytest.raises(WeightError, match=r"(?s)q_proj: has shape \[2, 2\].*norm.weight: missing"):
+        emit_package(graph, tmp_path / "bad", weights=weights)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(WeightError, match="extra"):
+        emit_package(graph, tmp_path / "bad", weights={**init_weights(graph), "extra": torch.zeros(1)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_loading_without_or_with_broken_weights(graphs: dict[str, Graph], tmp_path: Path) -> None:
+    graph = graphs["mlp_only"]
+    folder = emit_package(graph, tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="has no weights: compile with --weights or --init"):
+        import_emitted(folder).load()
+    write_weights(graph, init_weights(graph), folder)
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(ValueError, match="truncated or corrupted"):
+        import_emitted(folder).load()
+
+
+def test_dtype_leaves_rotary_frequencies_exact(compiled: Any) -> None:
+    model = compiled.package.load(dtype=torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert {b.dtype for name, b in model.named_buffers() if name.endswith("inv_freq")} <= {torch.float32}
+
+
+# -- writing safely ----------------------------------------------------------------------------------------------------
+
+
+def test_folder_must_be_a_name(graphs: dict[str, Graph], tmp_path: Path) -> None:
+    for bad, better in (("llama-3.1-8b", "llama_3_1_8b"), ("8b", "model_8b"), ("class", "model_class"), ("é", "model")):
+        with pytest.raises(ArchcError, match=f"is not an identifier: try `.*/{better}`"):
+            emit_package(graphs["mlp_only"], tmp_path / bad)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_a_package_is_replaced(graphs: dict[str, Graph], tmp_path: Path) -> None:
+    mine = tmp_path / "thesis"
+    mine.mkdir()
+    (mine / "chapter.tex").write_text("years of work")
+    with pytest.raises(ArchcError, match="is not a package that archc wrote"):
+        emit_package(graphs["mlp_only"], mine)
+    assert [f.name for f in mine.iterdir()] == ["chapter.tex"]
+    folder = emit_package(graphs["dense_hybrid"], tmp_path / "made")
+    (folder / "stale.safetensors").touch()
+    emit_package(graphs["mlp_only"], folder)
+    assert not (folder / "stale.safetensors").exists()
+    assert json.loads((folder / "config.json").read_text())["name"] == "mlp_only"
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["made", "thesis"]
+
+
+def test_a_failure_leaves_the_earlier_package(graphs: dict[str, Graph], tmp_path: Path) -> None:
+    folder = emit_package(graphs["mlp_only"], tmp_path / "made")
+    before = {f.name: f.read_bytes() for f in folder.iterdir()}
+
+    def fail(unfinished: Path) -> None:
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        emit_package(graphs["dense_hybrid"], folder, fill=fail)
+    assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
+    assert [f.name for f in tmp_path.iterdir()] == ["made"]
+
+
+# -- hostile graphs ----------------------------------------------------------------------------------------------------
+
+EVIL = '"""\nimport os\nos.abort()\n"""'
+
+
+def test_a_hostile_name_reaches_no_source(graphs: dict[str, Graph]) -> None:
+    sources = emit_sources(dataclasses.replace(graphs["everything"], name=EVIL))
+    assert not any("abort" in text for name, text in sources.items() if name.endswith(".py"))
+    assert json.loads(sources["config.json"])["name"] == EVIL
+
+
+@pytest.mark.parametrize("role", ["x = 1; y", EVIL, "class", "forward", "training", "new_state"])
+def test_hostile_roles_are_refused(role: str, graphs: dict[str, Graph]) -> None:
+    graph = graphs["mlp_only"]
+    renamed = {n.id: dataclasses.replace(n, role=role) if n.role == "mixer" else n for n in graph.nodes}
+    ids = {old: new.id for old, new in renamed.items()}
+    nodes = [dataclasses.replace(n, inputs=tuple(ids.get(i, i) for i in n.inputs)) for n in renamed.values()]
+    with pytest.raises(GraphError, match="role"):
+        emit_sources(dataclasses.replace(graph, nodes=tuple(nodes)))
+
+
+def test_strings_of_ops_are_literals(graphs: dict[str, Graph]) -> None:
+    graph = graphs["everything"]
+    evil = {n.id: dataclasses.replace(n.op, score=EVIL) for n in graph.nodes if n.op.kind == "moe"}
+    nodes = tuple(dataclasses.replace(n, op=evil[n.id]) if n.id in evil else n for n in graph.nodes)
+    source = emit_sources(dataclasses.replace(graph, nodes=nodes))["modeling.py"]
+    assert f"score={json.dumps(EVIL)}" in source
+    assert "\nimport os" not in source
+
+
+def test_other_forms_are_refused(graphs: dict[str, Graph]) -> None:
+    graph = graphs["dense_hybrid"]
+    nodes = tuple(
+        dataclasses.replace(n, inputs=("L0.add", *n.inputs[1:])) if n.id == "L2.add" else n for n in graph.nodes
+    )
+    with pytest.raises(UnsupportedError, match=r"block `L2` takes 2 values \(L1.add, L0.add\): expected one"):
+        emit_sources(dataclasses.replace(graph, nodes=nodes))
