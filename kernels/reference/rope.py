@@ -96,8 +96,10 @@ def rotary(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rotate the first 2 * len(inv_freq) channels of q [B, L, H, P] and k [B, L, G, P] by their positions.
 
-    Positions restart with each document, and go on from `state.length`.
+    Positions restart with each document, or go on from `state.length`; ValueError for both at once.
     """
+    if segments is not None and state is not None:
+        raise ValueError("rotary takes segments or a state, not both")
     if segments is not None:
         positions = segment_positions(segments)  # [B, L]
     else:
@@ -114,5 +116,5 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     """Rotate channel i of x [B, L, H, P] with channel i + pairs, for cos and sin [B, L, 1, pairs]."""
     pairs = cos.shape[-1]
     first, second, rest = torch.split(x, [pairs, pairs, x.shape[-1] - 2 * pairs], dim=-1)
-    turned = first * cos - second * sin, second * cos + first * sin
+    turned = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
     return torch.cat([*(part.to(x.dtype) for part in turned), rest], dim=-1)

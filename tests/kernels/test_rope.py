@@ -103,6 +103,32 @@ def test_positions_go_on_from_the_state() -> None:
     torch.testing.assert_close(later, tuple(x[:, 4:] for x in rotary(q, k, inv_freq, 1.0)))
 
 
+def test_segments_and_a_state_exclude_each_other() -> None:
+    q = torch.randn(1, 3, 2, 4)
+    with pytest.raises(ValueError, match="segments or a state"):
+        rotary(q, q, torch.ones(2), 1.0, torch.zeros(1, 3), LayerState())
+
+
+class Rotation(torch.nn.Module):
+    def forward(self, q: torch.Tensor, k: torch.Tensor, segments: torch.Tensor | None) -> Any:
+        return rotary(q, k, torch.tensor([1.0, 0.1]), 1.5, segments)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_export_holds_for_every_length(packed: bool) -> None:
+    along = {1: torch.export.Dim("tokens", min=2, max=512)}
+    shapes = {"q": along, "k": along, "segments": along if packed else None}
+
+    def example(n: int) -> Any:
+        segments = in_documents([n // 2], n)[0].expand(2, -1) if packed else None
+        return torch.randn(2, n, 2, 6), torch.randn(2, n, 1, 6), segments
+
+    program = torch.export.export(Rotation(), example(8), dynamic_shapes=shapes)
+    for n in (2, 3, 30):
+        values = example(n)
+        torch.testing.assert_close(program.module()(*values), Rotation()(*values))
+
+
 def test_half_precision_turns_in_fp32_at_far_positions() -> None:
     q, k, inv_freq = torch.randn(1, 2, 2, 4).bfloat16(), torch.randn(1, 2, 1, 4).bfloat16(), torch.tensor([1.0, 0.1])
     far = LayerState(length=100_001)
