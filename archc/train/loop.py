@@ -43,8 +43,8 @@ class TrainOptions:
 
     seconds: float | None = 120.0
     steps: int | None = None
-    batch: int = 8
-    length_tokens: int = 256
+    batch: int = 4
+    length_tokens: int = 128
     learning_rate: float = 3e-3
     warmup_share: float = 0.03
     final_rate_share: float = 0.1
@@ -52,7 +52,7 @@ class TrainOptions:
     clip_norm: float = 1.0
     mtp_weight: float = 0.3
     eval_every_s: float = 15.0
-    eval_windows: int = 32
+    eval_windows: int = 64
     seed: int = 0
 
     def __post_init__(self) -> None:

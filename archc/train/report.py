@@ -29,7 +29,7 @@ def jsonl_log(path: Path) -> Iterator[Callable[[Record], None]]:
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Callable[[Record], None]]:
-    """A reporter that prints a line for every measurement on held-out text and, in a terminal, shows a bar below them."""
+    """A reporter that prints a line for every measurement on held-out text; in a terminal, with a bar below them."""
     columns = (
         TextColumn("training"),
         BarColumn(),
