@@ -90,7 +90,8 @@ def compared(case: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         theirs = torch.randn(2, 4, 16, 16)
         state.ssm.copy_(theirs)
         wide_dt, wide_A = dt[:, 0, :, None].expand(2, 4, 16), A[:, None, None].expand(4, 16, 16).contiguous()
-        y = step(theirs, x[:, 0], wide_dt, wide_A, B[:, 0], C[:, 0], D[:, None].expand(4, 16))
+        wide_D, no_bias = D[:, None].expand(4, 16), torch.zeros(4, 16)  # theirs fails without a bias
+        y = step(theirs, x[:, 0], wide_dt, wide_A, B[:, 0], C[:, 0], wide_D, dt_bias=no_bias)
         yield ssd_scan(x[:, :1], dt[:, :1], A, B[:, :1], C[:, :1], D, 32, None, state)[:, 0], y
         yield state.ssm, theirs
 
