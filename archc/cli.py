@@ -23,8 +23,11 @@ COMMANDS = {
     "Look and compare": {
         "zoo": "archc.commands.zoo:zoo",
         "estimate": "archc.commands.estimate:estimate",
+        "profile": "archc.commands.profile:profile",
     },
     "Build and run": {
+        "demo": "archc.commands.demo:demo",
+        "compile": "archc.commands.compile:compile",
         "train": "archc.commands.train:train",
         "generate": "archc.commands.generate:generate",
     },

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from archc.ir.workload import DEFAULT_FORMATS
+from archc.ir.cost_op import FORMAT_CLASSES
 from archc.terminal import console, plain_table
 from archc.units import format_count, format_params, format_size, format_tokens
 
@@ -23,7 +23,7 @@ def print_sheet(sheet: CostSheet, *, explain: bool = False) -> None:
     out = console()
     out.print(f"[bold]{sheet.model}[/bold]  {_workload(sheet)}")
     out.print(_table([*_params(sheet), *_memory(sheet), *_flops(sheet), *_times(sheet)]))
-    out.print(f"[dim]formats: {', '.join(f'{name} {sheet.formats[name]}' for name in DEFAULT_FORMATS)}[/dim]")
+    out.print(f"[dim]formats: {', '.join(f'{name} {sheet.formats[name]}' for name in FORMAT_CLASSES)}[/dim]")
     for line in _hardware(sheet.hardware):
         out.print(f"[dim]{line}[/dim]")
     if explain:

@@ -12,6 +12,7 @@ the same expressions on arrays, tensors and as JSON.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ from archc.ir.cost_sheet import (
     ThroughputFigures,
 )
 from archc.ir.graph import Graph
-from archc.ir.hardware import HardwareProfile
-from archc.ir.latency import call_s, hardware_env, memory_s
+from archc.ir.hardware import HardwareProfile, Mode, OpTiming
+from archc.ir.latency import call_s, hardware_env, time_parts
 from archc.ir.workload import PREFILL_CHUNK, FormatChoice, Workload
 
 __all__ = ["CostSheet", "FormatChoice", "Workload", "cost_sheet", "product_flops"]
@@ -126,18 +127,25 @@ class _Sheet:
     def prefill_s(self, batch: int) -> float:
         """Seconds to prefill a batch's input, chunk by chunk: as many calls as it takes, each of the mean one."""
         calls, env = prefill_calls(self.workload, batch)
-        return calls * sum(len(g.nodes) * self.seconds(g, env) for g in self.costed.groups if serves(g))
+        return calls * sum(len(g.nodes) * self.seconds(g, env, "prefill") for g in self.costed.groups if serves(g))
 
     def decode_s(self, batch: int, context: float) -> float:
         """Seconds of one decode step of a batch at a context."""
         env = decode_env(batch, context)
-        return sum(len(g.nodes) * self.seconds(g, env) for g in self.costed.groups if serves(g))
+        return sum(len(g.nodes) * self.seconds(g, env, "decode") for g in self.costed.groups if serves(g))
 
-    def seconds(self, group: Group, env: Mapping[str, Any]) -> float:
+    def seconds(self, group: Group, env: Mapping[str, Any], mode: Mode) -> float:
         """Seconds of one call of one of the group's nodes."""
-        return float(call_s(group.cost).evaluate({**self.timed_env, **group.sizes, **env}))
+        law = call_s(group.cost, self.timing(group, mode))
+        return float(law.evaluate({**self.timed_env, **group.sizes, **env}))
 
-    @property
+    def timing(self, group: Group, mode: Mode) -> OpTiming | None:
+        """The measured law of the group's op, if the profile has one."""
+        if self.profile is None:
+            return None
+        return self.profile.timing(self.costed.formats["weights"], mode, group.nodes[0].op.kind)
+
+    @functools.cached_property
     def timed_env(self) -> dict[str, Any]:
         """What formats and hardware stand for. Only asked for on a profile."""
         hardware = hardware_env(self.profile, self.costed.formats) if self.profile else {}
@@ -187,16 +195,16 @@ class _Sheet:
             decode_flops=math.ceil(batch * flops),
             elementwise=math.ceil(elementwise),
             moved_bytes=math.ceil(moved),
-            prefill_s=calls * self.seconds(group, chunk) if timed else None,
-            decode_s=self.seconds(group, step) if timed else None,
+            prefill_s=calls * self.seconds(group, chunk, "prefill") if timed else None,
+            decode_s=self.seconds(group, step, "decode") if timed else None,
             bound=self.bound(group, step) if timed else "",
         )
 
     def bound(self, group: Group, env: Mapping[str, Any]) -> str:
-        """What a decode step of the group waits for."""
+        """What a decode step of the group waits for most."""
         timed = {**self.timed_env, **group.sizes, **env}
-        compute, memory = group.cost.compute_s.evaluate(timed), memory_s(group.cost).evaluate(timed)
-        return "compute" if compute > memory else "memory"
+        parts = time_parts(group.cost, self.timing(group, "decode"))
+        return max(parts, key=lambda name: float(parts[name].evaluate(timed)))
 
 
 def prompt_env(workload: Workload) -> dict[str, Any]:

@@ -41,11 +41,12 @@ class OpCost:
     """Costs of one op.
 
     `params` counts elements; `active` those that one token meets. `weight_bytes` is what is stored; `kv`, `ssm` and
-    `conv` are bytes of state of one sequence at `context`. `flops` are of one sequence, 2 per multiply-add of matrix
-    products, convolutions and contractions; `elementwise` counts elements computed elsewhere. Of one call on the
-    whole batch: `compute_s` is the time of its products, `weights_moved`, `state_moved` and `activations_moved` are
-    bytes. `output` and `inside` are elements of the result, and of the values computed on the way, for one position:
-    a new token, or for ops `at_logits` a position whose logits are wanted.
+    `conv` are bytes of state of one sequence at `context`. FLOPs are of one sequence, 2 per multiply-add:
+    `weight_flops` of matrix products and convolutions with parameters, `value_flops` of those between values. Of one
+    call on the whole batch: `compute_s` is the time of its products at the hardware's rates, `weights_moved`,
+    `state_moved` and `activations_moved` are bytes, and `elementwise` counts elements computed outside of products.
+    `output` and `inside` are elements of the result, and of the values computed on the way, for one position: a new
+    token, or for ops `at_logits` a position whose logits are wanted.
     """
 
     params: Expr
@@ -54,7 +55,8 @@ class OpCost:
     kv: Expr
     ssm: Expr
     conv: Expr
-    flops: Expr
+    weight_flops: Expr
+    value_flops: Expr
     elementwise: Expr
     compute_s: Expr
     weights_moved: Expr
@@ -64,6 +66,11 @@ class OpCost:
     inside: Expr
     at_logits: bool
     reduces: bool
+
+    @functools.cached_property
+    def flops(self) -> Expr:
+        """FLOPs of one sequence."""
+        return self.weight_flops + self.value_flops
 
     @functools.cached_property
     def bytes_moved(self) -> Expr:
@@ -108,7 +115,8 @@ def _op_cost(op: Op, formats: Mapping[str, str]) -> OpCost:
         kv=state["kv"],
         ssm=state["ssm"],
         conv=state["conv"],
-        flops=total(product_flops(op).values()),
+        weight_flops=total(flops for name, flops in product_flops(op).items() if name in stored),
+        value_flops=total(c.flops for c in op.contractions()),
         elementwise=BATCH_SYM * positions * (inside + output),
         compute_s=BATCH_SYM * total(_times(op, formats)),
         weights_moved=total(_weights_moved(op, p) * stored[p.name] for p in params),

@@ -33,7 +33,7 @@ from archc.ir.expr import (
     total,
 )
 from archc.ir.graph import Graph, Node
-from archc.ir.hardware import HardwareProfile
+from archc.ir.hardware import HardwareProfile, Mode
 from archc.ir.latency import call_s, hardware_env
 from archc.ir.op import BATCH_SYM, CONTEXT_SYM
 from archc.ir.workload import FormatChoice, Workload
@@ -92,9 +92,9 @@ def cost_program(
     dims, blocks = frozenset(varying), frozenset(droppable)
     _check("dim", dims, graph.dims)
     _check("block", blocks, [block for ids in graph.blocks.values() for block in ids])
-    builder = _Builder(costed, dims, blocks)
-    figures = dict(builder.figures(timed=profile is not None))
-    return CostProgram(figures, builder.defaults(figures.values(), workload, profile))
+    builder = _Builder(costed, profile, dims, blocks)
+    figures = dict(builder.figures())
+    return CostProgram(figures, builder.defaults(figures.values(), workload))
 
 
 def _check(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
@@ -106,10 +106,11 @@ def _check(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
 @dataclass(frozen=True)
 class _Builder:
     costed: Costed
+    profile: HardwareProfile | None
     varying: frozenset[str]
     droppable: frozenset[str]
 
-    def figures(self, *, timed: bool) -> Iterator[tuple[str, Expr]]:
+    def figures(self) -> Iterator[tuple[str, Expr]]:
         """Every figure by name, in the order of the cost sheet."""
         yield "params_total", self.sum("params", self.owned(mtp=False))
         yield "params_active", self.sum("active", self.owned(mtp=False))
@@ -123,9 +124,9 @@ class _Builder:
         yield "peak_bytes", resident + activation + RESERVE
         step: dict[str, Operand] = {"tokens": 1, "logits": 1}
         yield "decode_flops", BATCH_SYM * substitute(self.sum("flops", self.serving), step)
-        if timed:
-            yield "decode_s", substitute(self.seconds, step)
-            yield "prefill_s", self.prefill_s()
+        if self.profile is not None:
+            yield "decode_s", substitute(self.seconds(self.profile, "decode"), step)
+            yield "prefill_s", self.prefill_s(self.seconds(self.profile, "prefill"))
 
     # -- sums over nodes -----------------------------------------------------------------------------------------------
 
@@ -171,20 +172,22 @@ class _Builder:
         """Elements of a node's output for one position."""
         return self.of(node, self.costed.node_cost(node).output)
 
-    @functools.cached_property
-    def seconds(self) -> Expr:
+    def seconds(self, profile: HardwareProfile, mode: Mode) -> Expr:
         """Seconds of one call, over batch, tokens, context and logits."""
-        return total(self.keep(n) * self.of(n, _call_s(self.costed.node_cost(n))) for n in self.serving)
+        fmt = self.costed.formats["weights"]
+        laws = ((n, _call_s(self.costed.node_cost(n), profile.timing(fmt, mode, n.op.kind))) for n in self.serving)
+        return total(self.keep(n) * self.of(n, law) for n, law in laws)
 
-    def prefill_s(self) -> Expr:
+    def prefill_s(self, call: Expr) -> Expr:
         """Seconds of as many mean calls as prefill takes: see `archc.ir.cost.prefill_calls`."""
         tokens = minimum(PREFILL_CHUNK, INPUT)
         sequences = minimum(BATCH_SYM, PREFILL_CHUNK / tokens)
         mean: dict[str, Operand] = {"batch": sequences, "tokens": tokens, "context": (INPUT + tokens) / 2, "logits": 1}
-        return BATCH_SYM * INPUT / (tokens * sequences) * substitute(self.seconds, mean)
+        return BATCH_SYM * INPUT / (tokens * sequences) * substitute(call, mean)
 
-    def defaults(self, figures: Iterable[Expr], workload: Workload, profile: HardwareProfile | None) -> dict[str, Any]:
+    def defaults(self, figures: Iterable[Expr], workload: Workload) -> dict[str, Any]:
         """What the symbols of the figures stand for."""
+        profile = self.profile
         known = {
             **{name: self.costed.graph.dims[name].size for name in self.varying},
             **{f"keep.{block}": 1 for block in self.droppable},

@@ -82,7 +82,7 @@ class NodeCost:
     """What nodes of equal op, sizes and formats cost: one figure each, and how many there are.
 
     State, FLOPs and times are of the sheet's batch: `prefill` of its input, `decode` of one step. `bound` says what
-    the decode step waits for: compute, memory or neither (no profile).
+    the decode step waits for most: compute, memory, (where measured) overhead, or nothing without a profile.
     """
 
     nodes: tuple[str, ...]

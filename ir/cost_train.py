@@ -22,7 +22,7 @@ from archc.ir.cost_graph import Costed, Group
 from archc.ir.dims import Axis, Concat, Dim
 from archc.ir.formats import get_format
 from archc.ir.graph import Graph
-from archc.ir.hardware import HardwareProfile
+from archc.ir.hardware import HardwareProfile, Mode, OpTiming
 from archc.ir.latency import call_s, hardware_env
 from archc.ir.op import Param
 from archc.ir.workload import FormatChoice
@@ -175,15 +175,32 @@ class _Training:
         """Seconds of one sequence on every device: compute, or the parameters' travel where that is longer."""
         one, n = dataclasses.replace(self.profile, devices=1), self.profile.devices
         env = {**self.costed.env, **hardware_env(one, self.costed.formats), **self.forward}
-        again = self.recompute == "block"
-        compute = sum(self.uses(g) * self.passes(g, again) * _seconds(g, env) for g in self.costed.groups)
+        compute = sum(self.uses(g) * self.group_s(g, env) for g in self.costed.groups)
         if n == 1:
             return compute
         travel = (2 * PARAMETER_BYTES + GRADIENT_BYTES) * self.all_params * (n - 1) / n
         return max(compute, travel / self.profile.link_bytes_s)
 
+    def group_s(self, group: Group, env: Mapping[str, Any]) -> float:
+        """Seconds of a node forward and backward, and forward again where that is recomputed."""
+        again = self.recompute == "block" and bool(group.nodes[0].block)
+        both, forward = self.timing(group, "train"), self.timing(group, "prefill")
+        times = {**env, **group.sizes}
+        if both is None:
+            return (1 + BACKWARD + again) * float(call_s(group.cost, forward).evaluate(times))
+        return float((call_s(group.cost, both) + again * call_s(group.cost, forward)).evaluate(times))
+
+    def timing(self, group: Group, mode: Mode) -> OpTiming | None:
+        """The measured law of a group's op, if the profile has one."""
+        return self.profile.timing(self.costed.formats["weights"], mode, group.nodes[0].op.kind)
+
     def update_s(self, shard: int) -> float:
-        """Seconds of the optimiser: its state read and written, gradients read, parameters written."""
+        """Seconds of the optimiser: as measured, or its state read and written, gradients read, parameters written."""
+        law = self.profile.timing(self.costed.formats["weights"], "train", "optimizer")
+        if law is not None and self.profile.devices == 1:
+            each = [math.prod(p.shape) for _, p in self.costed.graph.params() if p.trained]
+            size = float(get_format(self.costed.formats["weights"]).bytes_per_element)
+            return len(each) * law.overhead_s + sum(each) * size * law.weights_moved
         return shard * (2 * OPTIMIZER_BYTES + GRADIENT_BYTES + PARAMETER_BYTES) / self.profile.bytes_per_s
 
     # -- memory --------------------------------------------------------------------------------------------------------
@@ -219,10 +236,6 @@ class _Training:
         """Elements of every node's output and of its values inside, for one position."""
         env = {**self.costed.env, **self.forward}
         return {n.id: tuple(g.evaluate(env, "output", "inside")) for g in self.costed.groups for n in g.nodes}
-
-
-def _seconds(group: Group, env: Mapping[str, Any]) -> float:
-    return float(call_s(group.cost).evaluate({**env, **group.sizes}))
 
 
 def shard_elements(param: Param, devices: int) -> int:

@@ -5,12 +5,34 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from archc.kernels.errors import UnsupportedError
 
+Mode: TypeAlias = Literal["prefill", "decode", "train"]
+
 MATMUL_EFFICIENCY = 0.45
 MEMORY_EFFICIENCY = 0.7
+
+
+@dataclass(frozen=True)
+class OpTiming:
+    """A measured law of time for one kind of op and one mode: seconds of each unit of what a call does.
+
+    It replaces the roofline of that kind: what `archc profile` finds on the machine at hand.
+    """
+
+    overhead_s: float = 0.0
+    weight_flops: float = 0.0
+    value_flops: float = 0.0
+    weights_moved: float = 0.0
+    state_moved: float = 0.0
+    activations_moved: float = 0.0
+
+
+# Format of weights -> mode -> kind of op -> law. In mode `train` a law includes the backward pass, that of lm_head the
+# loss, and the kind `optimizer` is the update of one parameter.
+Laws: TypeAlias = Mapping[str, Mapping[Mode, Mapping[str, OpTiming]]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,11 @@ class HardwareProfile:
     matmul_efficiency: Mapping[str, float] = field(default_factory=dict)
     memory_efficiency: float = MEMORY_EFFICIENCY
     sources: Mapping[str, str] = field(default_factory=dict)
+    measured: Laws = field(default_factory=dict)
+
+    def timing(self, fmt: str, mode: Mode, kind: str) -> OpTiming | None:
+        """The measured law of a kind of op, if there is one."""
+        return self.measured.get(fmt, {}).get(mode, {}).get(kind)
 
     def __hash__(self) -> int:
         return hash((self.name, self.devices, self.memory_bytes, self.bandwidth_bytes_s))
@@ -68,10 +95,10 @@ class HardwareProfile:
         return self.reserve_bytes * self.devices
 
     def described(self) -> dict[str, Any]:
-        """The figures that costs were computed with, as plain data."""
+        """The figures that costs were computed with, as plain data; of measured laws only their formats."""
         data = dataclasses.asdict(self)
         efficiency = {fmt: self.matmul_efficiency.get(fmt, MATMUL_EFFICIENCY) for fmt in self.peak_flops}
-        return {**data, "matmul_efficiency": efficiency, "sources": dict(self.sources)}
+        return {**data, "matmul_efficiency": efficiency, "measured": sorted(self.measured)}
 
     def times(self, devices: int) -> HardwareProfile:
         """The same device, this many of them. Raises UnsupportedError for several without a stated link."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PREFILL_CHUNK = 2048
 CONTEXT = 8192
 
-# The SSM state is kept in fp32, as serving engines keep it: it is summed into at every token.
-DEFAULT_FORMATS = {"weights": "bf16", "kv": "bf16", "ssm": "fp32", "conv": "bf16", "activations": "bf16"}
+# Formats that values are computed in. Models whose weights are in another compute in bf16.
+WORKING_FORMATS = ("fp32", "fp16", "bf16")
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,16 @@ class FormatChoice:
     def of(self, graph: Graph) -> dict[str, str]:
         """The format of every class: as chosen here, else the graph's own, else the default.
 
-        Raises UnknownName for a format that does not exist."""
+        KV, convolution state and activations are by default in the format that the model works in, that of its
+        weights or bf16; the SSM state is in fp32, as serving engines keep it, since every token is summed into it.
+        Raises UnknownName for a format that does not exist.
+        """
         chosen = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        return {name: get_format(f).name for name, f in {**DEFAULT_FORMATS, **dict(graph.formats), **chosen}.items()}
+        given = {name: get_format(f).name for name, f in {**dict(graph.formats), **chosen}.items()}
+        weights = given.get("weights", "bf16")
+        working = weights if weights in WORKING_FORMATS else "bf16"
+        defaults = {"weights": weights, "kv": working, "ssm": "fp32", "conv": working, "activations": working}
+        return {**defaults, **given}
 
     @property
     def keeps_own(self) -> bool:

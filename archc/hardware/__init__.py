@@ -5,19 +5,57 @@ Each `<name>.yaml` here is one device as its vendor states it (dense rates), wit
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from archc.ir.formats import get_format
-from archc.ir.hardware import MATMUL_EFFICIENCY, MEMORY_EFFICIENCY, HardwareProfile
-from archc.kernels.errors import UnknownName
+from archc.ir.hardware import MATMUL_EFFICIENCY, MEMORY_EFFICIENCY, HardwareProfile, Mode, OpTiming
+from archc.kernels.errors import ArchcError, UnknownName
 from archc.units import parse_size
 from archc.yamlfile import load_model
 
+LOCAL = "local"
+
 _HERE = Path(__file__).parent
 _SEVERAL = re.compile(r"(?:(?P<devices>[1-9]\d{0,6})x)?(?P<device>.+)")
+
+
+class Law(BaseModel):
+    """A measured law of time for one kind of op: microseconds for a call, and for what it does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    overhead_us: float = Field(0.0, ge=0)
+    us_per_weight_gflop: float = Field(0.0, description="products with parameters", ge=0)
+    us_per_value_gflop: float = Field(0.0, description="products between values", ge=0)
+    us_per_weight_mb: float = Field(0.0, ge=0)
+    us_per_state_mb: float = Field(0.0, ge=0)
+    us_per_activation_mb: float = Field(0.0, ge=0)
+
+    def timing(self) -> OpTiming:
+        """The law in seconds for each FLOP and byte."""
+        return OpTiming(**{name: getattr(self, field) * scale for name, (field, scale) in LAW_UNITS.items()})
+
+    @classmethod
+    def of(cls, timing: OpTiming) -> Law:
+        """The law in microseconds, to four digits."""
+        return cls(
+            **{field: float(f"{getattr(timing, name) / scale:.4g}") for name, (field, scale) in LAW_UNITS.items()}
+        )
+
+
+# Part of an OpTiming -> the field of a Law that holds it, and its unit in seconds for each FLOP or byte.
+LAW_UNITS = {
+    "overhead_s": ("overhead_us", 1e-6),
+    "weight_flops": ("us_per_weight_gflop", 1e-15),
+    "value_flops": ("us_per_value_gflop", 1e-15),
+    "weights_moved": ("us_per_weight_mb", 1e-12),
+    "state_moved": ("us_per_state_mb", 1e-12),
+    "activations_moved": ("us_per_activation_mb", 1e-12),
+}
 
 
 class HardwareFile(BaseModel):
@@ -36,12 +74,22 @@ class HardwareFile(BaseModel):
     memory_efficiency: float = Field(MEMORY_EFFICIENCY, gt=0, le=1)
     link_gb_s: float = Field(0.0, description="to the other devices, per direction", ge=0)
     link_latency_us: float = Field(0.0, ge=0)
+    measured: dict[str, dict[Mode, dict[str, Law]]] = Field(
+        default_factory=dict, description="laws that `archc profile` found: by format of weights, mode and kind of op"
+    )
     sources: dict[str, str] = Field(default_factory=dict, description="by field: where its figure comes from")
 
     @field_validator("memory", mode="before")
     @classmethod
     def _size(cls, value: str | int) -> int:
         return parse_size(value)
+
+    @field_validator("measured")
+    @classmethod
+    def _laws_by_format(cls, laws: dict[str, dict[Mode, dict[str, Law]]]) -> dict[str, dict[Mode, dict[str, Law]]]:
+        for name in laws:
+            _check_format(name)
+        return {get_format(name).name: modes for name, modes in laws.items()}
 
     @field_validator("peak_tflops", "matmul_efficiency")
     @classmethod
@@ -74,7 +122,8 @@ def hardware_names() -> list[str]:
 
 
 def load_hardware(text: str) -> HardwareProfile:
-    """The profile of `h100`, of several (`4xh100`, `64xh100`), or of a YAML file of one's own.
+    """The profile of `h100`, of several (`4xh100`, `64xh100`), of a YAML file of one's own, or of this machine
+    (`local`, once `archc profile` has measured it).
 
     >>> str(load_hardware("4xh100")), load_hardware("a10g").bandwidth_bytes_s
     ('4xh100', 600000000000.0)
@@ -92,9 +141,19 @@ def load_hardware(text: str) -> HardwareProfile:
 def _path(device: str) -> Path:
     if device.endswith((".yaml", ".yml")):
         return Path(device)
+    if device.lower() == LOCAL:
+        if not local_profile().is_file():
+            raise ArchcError(f"this machine has not been measured: run `archc profile` (writes {local_profile()})")
+        return local_profile()
     if device.lower() not in hardware_names():
         raise UnknownName("hardware", device, hardware_names())
     return _HERE / f"{device.lower()}.yaml"
+
+
+def local_profile() -> Path:
+    """Where `archc profile` writes the machine at hand, which `--hardware local` reads."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "archc" / f"{LOCAL}.yaml"
 
 
 def _profile(name: str, given: HardwareFile) -> HardwareProfile:
@@ -109,6 +168,10 @@ def _profile(name: str, given: HardwareFile) -> HardwareProfile:
         matmul_efficiency=given.matmul_efficiency,
         memory_efficiency=given.memory_efficiency,
         sources=given.sources,
+        measured={
+            fmt: {mode: {kind: law.timing() for kind, law in laws.items()} for mode, laws in modes.items()}
+            for fmt, modes in given.measured.items()
+        },
     )
 
 
