@@ -193,7 +193,7 @@ class _Builder:
         tables = {name for name, value in zip(constant.names, made, strict=True) if isinstance(value, Tensor)}
         targets = ", ".join(name if name in tables else f"self.{name}" for name in constant.names)
         given = ", ".join(f"{k}={k}" for k in constant_arguments(self.op, constant))
-        yield 'with torch.device("cpu"):'
+        yield 'with torch.device("cpu"):  # a table, made even where load() only sketches parameters'
         yield f"    {targets} = {constant.primitive}({given})"
         for name in sorted(tables):
             yield f'self.register_buffer("{name}", {name}, persistent=False)'

@@ -11,7 +11,7 @@ import typer
 
 def compile(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A spec, zoo name, checkpoint, IR text, config.json.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The package's folder: a name to import.")],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The package's folder: a name to import.")],
     weights: Annotated[Path | None, typer.Option(metavar="CKPT", help="An archc checkpoint of this model.")] = None,
     init: Annotated[int | None, typer.Option(metavar="SEED", help="Fresh weights, in fp32, from a seed.")] = None,
 ) -> None:

@@ -88,7 +88,7 @@ def graphs() -> dict[str, Graph]:
 @pytest.fixture(scope="session")
 def widths() -> tuple[Graph, Graph]:
     """Two widths of one model, which differ in every size."""
-    small = [block("mamba2", n_heads=6, head_dim=10, d_state=7, n_groups=3, chunk=4), ROTARY, MLP_RELU2, MOE]
+    small = [block("mamba2", n_heads=6, head_dim=10, d_state=7, n_groups=3, chunk=4), ROTARY, MLP_RELU2, MOE, SLIDING]
     large = [
         block("mamba2", n_heads=8, head_dim=12, d_state=9, n_groups=2, chunk=8, conv_kernel=3),
         block(
@@ -99,6 +99,10 @@ def widths() -> tuple[Graph, Graph]:
         block(
             "moe", experts=4, top_k=2, d_ff=9, shared_d_ff=5, router="sigmoid", correction_bias=True, scale=1.5,
             activation="relu2",
+        ),
+        block(
+            "attention", n_heads=6, n_kv_heads=3, head_dim=8, window=7, sinks=True, qkv_bias=True, o_bias=True,
+            rope=Rope(),
         ),
     ]  # fmt: skip
     return model("small", small, mtp=DRAFT), model("large", large, d_model=36, mtp=MTP(layers=DRAFT.layers, steps=1))

@@ -163,6 +163,17 @@ def test_loading_without_or_with_broken_weights(graphs: dict[str, Graph], tmp_pa
         import_emitted(folder).load()
 
 
+def test_state_takes_the_formats_of_the_graph(graphs: dict[str, Graph], tmp_path: Path) -> None:
+    graph = dataclasses.replace(graphs["dense_hybrid"], formats=(("kv", "fp8"), ("ssm", "bf16")))
+    folder = emit_package(graph, tmp_path / "narrow", weights=init_weights(graph))
+    model = import_emitted(folder).load()
+    state = model.new_state(2, 8)
+    mamba, _, attention, _ = state.layers
+    assert (mamba.conv.dtype, mamba.ssm.dtype) == (torch.float32, torch.bfloat16)
+    assert attention.k.dtype == attention.v.dtype == torch.float8_e4m3fn
+    assert torch.isfinite(model.prefill(torch.arange(10).view(2, 5), state)).all()
+
+
 def test_dtype_leaves_rotary_frequencies_exact(compiled: Any) -> None:
     model = compiled.package.load(dtype=torch.bfloat16)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
