@@ -22,9 +22,9 @@ from archc.spec.model import Block, Figure, Formats, MTPSpec, Spec
 from archc.spec.pattern import NAME, Use, read_layers
 from archc.units import parse_params
 from archc.yamlfile import Node, in_order, read_yaml, shown, validate
+from archc.zoo.figures import LEFT_OUT
 
 METRICS = ("total", "active")
-LEFT_OUT = ("input_embedding", "output_embedding", "router", "mtp")
 
 _SLUG = re.compile(r"[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*")
 
@@ -91,7 +91,7 @@ class FigureFields(BaseModel):
 
     total: FigureText | None = None
     active: FigureText | None = None
-    without: list[Literal[LEFT_OUT]] = []  # type: ignore[valid-type]
+    without: list[Literal[tuple(LEFT_OUT)]] = []  # type: ignore[valid-type]
     gap: str = Field("", description="why no convention reaches the figure")
 
     def figures(self) -> Iterator[Figure]:
@@ -213,7 +213,8 @@ class _Reader:
         ops = spec_ops()
         kinds = [key for key in node.value if key != "formats"] if isinstance(node.value, dict) else []
         if len(kinds) != 1:
-            got = ", ".join(f"`{kind}`" for kind in kinds) or shown(node.data)
+            nothing = "none" if isinstance(node.value, dict) else shown(node.data)
+            got = ", ".join(f"`{kind}`" for kind in kinds) or nothing
             self.errors.append(node.error(f"expected one kind of block ({', '.join(ops)}), got {got}"))
             return None
         kind = kinds[0]
