@@ -131,7 +131,7 @@ def attend(
         attn_mask=mask,
         is_causal=causal,
         scale=scale,
-        enable_gqa=groups != heads,
+        enable_gqa=True,
     )
     return y.transpose(1, 2)
 
