@@ -24,14 +24,12 @@ def demo(
     minutes: Annotated[float, typer.Option(help="How long to train.")] = 2.0,
 ) -> None:
     """Cost a 9B hybrid; compile a tiny one, train it on this machine, save it, and let it write."""
-    trained = output / "trained"
-    shutil.rmtree(trained, ignore_errors=True)
     for why, command in _steps(output, minutes):
         typer.secho(f"\n{why}", bold=True)
         typer.secho(f"$ archc {shlex.join(command)}", fg="cyan")
         _run(command)
     typer.secho("\nNext, try", bold=True)
-    for command in _suggestions(output):
+    for command in _suggestions(output, "archc" if shutil.which("archc") else sys.argv[0]):
         typer.echo(f"  {command}")
 
 
@@ -57,14 +55,14 @@ def _steps(output: Path, minutes: float) -> Iterator[tuple[str, list[str]]]:
     )
 
 
-def _suggestions(output: Path) -> Iterator[str]:
-    """Commands to go on with, each with what it is for."""
+def _suggestions(output: Path, archc: str) -> Iterator[str]:
+    """Commands to go on with, each with what it is for; `archc` is how the command is called here."""
     examples = {
-        f'archc generate {output / "trained"} "Raise an error if" --temperature 0': "another beginning",
+        f'{archc} generate {output / "trained"} "Raise an error if" --temperature 0': "another beginning",
         f"less {output / 'trained' / 'modeling.py'}": "the model, as if written by hand",
-        f"archc train {output / 'checkpoint'} -o {output / 'longer'} --minutes 10": "train it further",
-        "archc zoo": "the models archc knows, with published against computed figures",
-        "archc estimate llama-3.1-8b --hardware h100 --input 8k --output 1k": "cost another one",
+        f"{archc} train {output / 'checkpoint'} -o {output / 'longer'} --minutes 10": "train it further",
+        f"{archc} zoo": "the models archc knows, published against computed figures",
+        f"{archc} estimate llama-3.1-8b --hardware h100 --input 8k --output 1k": "cost another one",
     }
     width = max(map(len, examples))
     return (f"{command:<{width}}   # {why}" for command, why in examples.items())
