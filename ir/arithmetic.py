@@ -48,7 +48,11 @@ def _reduced(binary: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 
 def plain(value: Any) -> Number:
-    """A number as int where it is whole and exact, else as Fraction or float."""
+    """A number as int where it is whole and exact, else as Fraction or float.
+
+    An int stays the object it is: codegen's ints print as their names, and expressions over them do too."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
     if isinstance(value, float):
         return float(value)
     if isinstance(value, Fraction):

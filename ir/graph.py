@@ -81,10 +81,12 @@ class Graph:
 
     @functools.cached_property
     def blocks(self) -> Mapping[str, tuple[str, ...]]:
-        """Block ids of each region in order of position."""
+        """Block ids of each region in order of position; a block that only refers to another has no position."""
+        own = {(n.region, n.block) for n in self.nodes if not n.owner and any(True for _ in n.op.params())}
+        refer = {(n.region, n.block) for n in self.nodes if n.owner} - own
         found: dict[str, dict[str, None]] = {}
         for node in self.nodes:
-            if node.block and not node.owner:
+            if node.block and (node.region, node.block) not in refer:
                 found.setdefault(node.region, {})[node.block] = None
         return {region: tuple(blocks) for region, blocks in found.items()}
 
@@ -96,7 +98,7 @@ class Graph:
     def scopes(self) -> Mapping[str, str]:
         """Scope of every node: where its parameters (its owner's, if it refers) live."""
         position = {(r, b): i for r, blocks in self.blocks.items() for i, b in enumerate(blocks)}
-        own = {n.id: f"{n.region}.{position[n.region, n.block]}.{n.role}" if n.block else n.id
+        own = {n.id: f"{n.region}.{position[n.region, n.block]}.{n.role}" if (n.region, n.block) in position else n.id
                for n in self.nodes if not n.owner}  # fmt: skip
         return {n.id: own.get(n.owner or n.id, n.id) for n in self.nodes}
 

@@ -149,8 +149,12 @@ class Op:
     exact: ClassVar[frozenset[str]] = frozenset()
     # Parameters that only some variants have; the maths reads None where this one lacks them.
     optional: ClassVar[frozenset[str]] = frozenset()
+    # Taps that emitted modules offer by name, as the module `<name>`: what training wants to watch (router logits).
+    exposes: ClassVar[Mapping[str, str]] = {}
     # The fields a spec gives for this op (a frozen dataclass), None for ops that only the builder makes.
     Fields: ClassVar[Any] = None
+    # Small field sets that the op contract runs: no two dims equal, groups and choices above one.
+    Examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
 
     def params(self) -> Iterator[Param]:
         """The parameters, in the order they are printed and stored."""
@@ -189,6 +193,16 @@ class Op:
         raise NotImplementedError
 
     @property
+    def streams(self) -> bool:
+        """Whether a sequence may be fed piece by piece with the same result: False for what looks ahead."""
+        return True
+
+    @property
+    def summary(self) -> str:
+        """What this variant does, in a sentence: the docstring of the emitted class."""
+        return " ".join((type(self).__doc__ or type(self).__name__).partition("\n\n")[0].split())
+
+    @property
     def class_name(self) -> str:
         """Name of the emitted class."""
         return type(self).__name__
@@ -197,6 +211,17 @@ class Op:
     def make(cls, fields: Any, d: DimMaker) -> Self:
         """The op that a spec's `fields` describe."""
         raise NotImplementedError
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        """Small instances by `Examples`, as the op contract runs them."""
+        for i, given in enumerate(cls.Examples):
+            shared = {"d_model": Dim("d_model", (28, 34)[i % 2]), "vocab": Dim("vocab", (41, 53)[i % 2], order="fixed")}
+            if cls.Fields is not None:
+                yield cls.make(cls.Fields(**given), DimMaker("op", shared))
+            else:
+                roles = {role: shared[role] for role in field_types(cls) if role in shared}
+                yield cls(**roles, **given)
 
     @classmethod
     def check(cls, fields: Any) -> Iterator[tuple[str, str, str]]:

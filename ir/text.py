@@ -2,10 +2,10 @@
 
     archc graph 1
     name tiny
-    input tokens [batch, tokens]
     dim vocab = 256 fixed
     dim d_model = 64
     dim L0.mixer.d_ff = 128
+    input tokens [batch, tokens]
     embedding = embedding(tokens)
     layers:
       L0.norm = rms_norm(embedding) {eps=1e-06}
@@ -50,10 +50,10 @@ def _lines(graph: Graph) -> Iterator[str]:
     yield f"name {graph.name}"
     if graph.formats:
         yield "formats " + " ".join(f"{k}={v}" for k, v in graph.formats)
-    for name, axes in graph.inputs:
-        yield f"input {name} [{', '.join(map(str, axes))}]"
     for dim in graph.dims.values():
         yield f"dim {dim.name} = {dim.size}" + _dim_tail(dim)
+    for name, axes in graph.inputs:
+        yield f"input {name} [{', '.join(map(str, axes))}]"
     region = ""
     for node in graph.nodes:
         if node.region != region and node.region:

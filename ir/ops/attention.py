@@ -68,7 +68,7 @@ class Rope:
 class Attention(Op):
     """Attention with `n_kv_heads` key/value heads of `queries_per_kv` query heads each (Ainslie et al. 2023).
 
-    `mask` is causal or bidirectional; with `window` n, position t sees t-n+1..t. `sinks` adds one learned logit
+    `mask` is causal or bidirectional; with `window` n, position t sees t-n+1..t. `has_sinks` adds one learned logit
     per head to the softmax's denominator (gpt-oss). `qk_norm_eps` norms queries and keys per head (Qwen3).
     """
 
@@ -83,9 +83,9 @@ class Attention(Op):
     window: int | None = None
     rope: Rope | None = None
     qk_norm_eps: float | None = None
-    qkv_bias: bool = False
-    o_bias: bool = False
-    sinks: bool = False
+    has_qkv_bias: bool = False
+    has_o_bias: bool = False
+    has_sinks: bool = False
     init_std: float = 0.02
 
     @dataclass(frozen=True, kw_only=True)
@@ -103,6 +103,15 @@ class Attention(Op):
         o_bias: bool = False
         sinks: bool = False
         init_std: Positive = 0.02
+
+    Examples = (
+        {"n_heads": 6, "head_dim": 8, "n_kv_heads": 2},
+        {"n_heads": 15, "head_dim": 10, "n_kv_heads": 3, "window": 4, "qkv_bias": True, "o_bias": True, "sinks": True,
+         "rope": Rope(theta=500.0, scaling=RopeScaling(kind="yarn", factor=4.0, original_context=32))},
+        {"n_heads": 6, "head_dim": 12, "n_kv_heads": 2, "qk_norm": 1e-6, "rope": Rope(partial=0.5)},
+        {"n_heads": 6, "head_dim": 10, "n_kv_heads": 3, "mask": "bidirectional"},
+        {"n_heads": 6, "head_dim": 4, "n_kv_heads": 2, "rope": Rope(frequencies=(0.7, 0.1))},
+    )  # fmt: skip
 
     @classmethod
     def check(cls, fields: Any) -> Iterator[tuple[str, str, str]]:
@@ -131,9 +140,9 @@ class Attention(Op):
             window=fields.window,
             rope=fields.rope,
             qk_norm_eps=fields.qk_norm,
-            qkv_bias=fields.qkv_bias,
-            o_bias=fields.o_bias,
-            sinks=fields.sinks,
+            has_qkv_bias=fields.qkv_bias,
+            has_o_bias=fields.o_bias,
+            has_sinks=fields.sinks,
             init_std=fields.init_std,
         )
 
@@ -146,9 +155,9 @@ class Attention(Op):
             window=self.window,
             rope=self.rope,
             qk_norm=self.qk_norm_eps,
-            qkv_bias=self.qkv_bias,
-            o_bias=self.o_bias,
-            sinks=self.sinks,
+            qkv_bias=self.has_qkv_bias,
+            o_bias=self.has_o_bias,
+            sinks=self.has_sinks,
             init_std=self.init_std,
         )
 
@@ -166,15 +175,15 @@ class Attention(Op):
         normal = Init("normal", (self.init_std,))
         for name, axis in (("q", q), ("k", kv), ("v", kv)):
             yield Param(f"{name}_proj", (axis, self.d_model), normal, contracts=self.d_model)
-            if self.qkv_bias:
+            if self.has_qkv_bias:
                 yield Param(f"{name}_bias", (axis,), ZEROS)
         if self.qk_norm_eps is not None:
             yield Param("q_norm", (self.head_dim,), ONES)
             yield Param("k_norm", (self.head_dim,), ONES)
-        if self.sinks:
+        if self.has_sinks:
             yield Param("sinks", (self.heads,), ZEROS)
         yield Param("o_proj", (self.d_model, q), normal, contracts=q)
-        if self.o_bias:
+        if self.has_o_bias:
             yield Param("o_bias", (self.d_model,), ZEROS)
 
     def constants(self) -> Iterator[Constant]:
@@ -192,8 +201,12 @@ class Attention(Op):
         """Tokens whose keys and values are kept: all, or the window's."""
         return CONTEXT_SYM if self.window is None else minimum(CONTEXT_SYM, Num(self.window))
 
+    @property
+    def streams(self) -> bool:
+        return self.mask == "causal"
+
     def state(self) -> Iterator[State]:
-        if self.mask != "causal":
+        if not self.streams:
             return
         for name in ("k", "v"):
             shape = (self.n_kv_heads, self.head_dim)
@@ -228,6 +241,12 @@ class Attention(Op):
         yield Value("heads", q)
 
     @property
+    def summary(self) -> str:
+        sees = "the last `window` tokens" if self.window is not None else "all tokens before"
+        reach = f"each token sees {sees}" if self.streams else "every token sees every other"
+        return f"Grouped-query attention (Ainslie et al. 2023): {reach}."
+
+    @property
     def class_name(self) -> str:
         return "SlidingAttention" if self.window is not None else "Attention"
 
@@ -235,10 +254,10 @@ class Attention(Op):
         from archc.kernels.reference import attention, linear, rms_norm, rotary
 
         (x,) = inputs
-        b, l, _ = x.shape  # [B, L, D]
-        q = linear(x, m.q_proj, m.q_bias).view(b, l, m.n_heads, m.head_dim)  # [B, L, H, P]
-        k = linear(x, m.k_proj, m.k_bias).view(b, l, m.n_kv_heads, m.head_dim)  # [B, L, G, P]
-        v = linear(x, m.v_proj, m.v_bias).view(b, l, m.n_kv_heads, m.head_dim)  # [B, L, G, P]
+        batch, tokens, _ = x.shape  # [B, L, D]
+        q = linear(x, m.q_proj, m.q_bias).view(batch, tokens, m.n_heads, m.head_dim)  # [B, L, H, P]
+        k = linear(x, m.k_proj, m.k_bias).view(batch, tokens, m.n_kv_heads, m.head_dim)  # [B, L, G, P]
+        v = linear(x, m.v_proj, m.v_bias).view(batch, tokens, m.n_kv_heads, m.head_dim)  # [B, L, G, P]
         if self.qk_norm_eps is not None:
             q = rms_norm(q, m.q_norm, m.qk_norm_eps)
             k = rms_norm(k, m.k_norm, m.qk_norm_eps)
@@ -248,7 +267,7 @@ class Attention(Op):
             q, k, v, causal=self.mask == "causal", window=m.window, sinks=m.sinks, segments=m.segments, state=m.state
         )
         y = m.tap("heads", y, self.heads, self.head_dim)
-        return linear(y.reshape(b, l, m.d_q), m.o_proj, m.o_bias)
+        return linear(y.reshape(batch, tokens, m.d_q), m.o_proj, m.o_bias)
 
 
 def _channel_order(rope: Rope | None) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @op("embedding")
 class Embedding(Op):
-    """Looks up one row of `weight` [vocab, d_model] per token id; `init_std` is its initial deviation."""
+    """Looks up the row of `weight` [vocab, d_model] of each token id."""
 
     vocab: Dim
     d_model: Dim

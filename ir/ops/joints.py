@@ -33,8 +33,14 @@ class Add(Op):
 class Shift(Op):
     """Position t takes the value of position t + `steps`; zero past the end and across segments."""
 
+    Examples = ({}, {"steps": 2})
+
     d_model: Dim
     steps: int = 1
+
+    @property
+    def streams(self) -> bool:
+        return False
 
     def inputs(self) -> tuple[tuple[Axis, ...], ...]:
         return (stream(self.d_model),)
@@ -51,9 +57,9 @@ class Shift(Op):
 
 @op("mtp_joint")
 class MTPJoint(Op):
-    """Entry of a multi-token prediction step: norms the next token's embedding and the hidden state,
-    concatenates them (embedding first) and projects back to d_model (DeepSeek-V3 2024, section 2.2;
-    Nemotron 3's `enorm`, `hnorm`, `eh_proj`). Inputs: hidden, embedding.
+    """Joins the hidden state with a later token's embedding: both normed, side by side, projected to d_model.
+
+    It is the entry of a step of multi-token prediction (DeepSeek-V3 2024, section 2.2). Nemotron 3 calls its parameters `enorm`, `hnorm` and `eh_proj`. Inputs: hidden, embedding.
     """
 
     d_model: Dim

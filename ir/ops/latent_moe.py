@@ -32,10 +32,20 @@ class LatentMoE(MoE):
     latent: Dim
 
     Fields = LatentMoEFields
+    Examples = (
+        {"experts": 6, "top_k": 2, "d_ff": 12, "shared_d_ff": 9, "activation": "relu2", "router": "sigmoid",
+         "correction_bias": True, "scale": 5.0, "latent": 8},
+        {"experts": 8, "top_k": 3, "d_ff": 20, "activation": "silu", "gated": True, "latent": 16},
+    )  # fmt: skip
 
     @classmethod
     def _more(cls, fields: Any, d: DimMaker) -> dict[str, Dim]:
         return {"latent": d("latent", fields.latent)}
+
+    @property
+    def summary(self) -> str:
+        shared = ", and a shared one outside" if self.shared_d_ff is not None else ""
+        return f"Experts that read and write `latent` channels{shared} (Nemotron 3, arXiv 2512.20856, section 2.2)."
 
     @property
     def expert_width(self) -> Dim:

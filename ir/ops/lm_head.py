@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @op("lm_head")
 class LMHead(Op):
-    """Logits of every token id: `weight` [vocab, d_model], its own or the embedding's (a reference)."""
+    """Logits of every token id, by `weight` [vocab, d_model].
+
+    A tied head refers to the embedding's weight.
+    """
 
     vocab: Dim
     d_model: Dim

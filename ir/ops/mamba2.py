@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -60,6 +61,12 @@ class Mamba2(Op):
         dt_limit: tuple[float, float] = (0.0, math.inf)
         init_std: Annotated[float, Gt(0)] = 0.02
 
+    Examples = (
+        {"n_heads": 6, "head_dim": 5, "d_state": 7, "n_groups": 2, "conv_kernel": 4, "chunk": 8},
+        {"n_heads": 12, "head_dim": 11, "d_state": 9, "n_groups": 3, "conv_kernel": 2, "chunk": 6, "norm_groups": 1,
+         "bias": True, "conv_bias": False, "dt_limit": (0.02, 0.9)},
+    )  # fmt: skip
+
     @classmethod
     def check(cls, fields: Any) -> Iterator[tuple[str, str, str]]:
         heads, groups = fields.n_heads, fields.n_groups
@@ -76,16 +83,19 @@ class Mamba2(Op):
 
     @classmethod
     def make(cls, fields: Any, d: DimMaker) -> Self:
-        groups = d("n_groups", fields.n_groups)
+        # Units move freely only while whole parts of the gated norm move with them.
+        n_groups, heads, parts = fields.n_groups, fields.n_heads, fields.norm_groups or fields.n_groups
+        groups = d("n_groups", n_groups, order=_free_if(parts == 1 or parts % n_groups == 0))
+        per_group = d("heads_per_group", heads // n_groups, within=groups, order=_free_if(n_groups % parts == 0))
         return cls(
             d_model=d("d_model"),
             n_groups=groups,
-            heads_per_group=d("heads_per_group", fields.n_heads // fields.n_groups, within=groups),
-            head_dim=d("head_dim", fields.head_dim),
+            heads_per_group=per_group,
+            head_dim=d("head_dim", fields.head_dim, order=_free_if(heads % parts == 0)),
             d_state=d("d_state", fields.d_state, within=groups),
             conv_kernel=d("conv_kernel", fields.conv_kernel, order="fixed"),
             chunk=fields.chunk,
-            norm_groups=fields.norm_groups or fields.n_groups,
+            norm_groups=parts,
             eps=fields.eps,
             bias=fields.bias,
             has_conv_bias=fields.conv_bias,
@@ -108,6 +118,12 @@ class Mamba2(Op):
             dt_limit=self.dt_limit,
             init_std=self.init_std,
         )
+
+    def with_dims(self, change: Callable[[Dim], Dim]) -> Self:
+        """The norm keeps one part a group, where it had one."""
+        made = super().with_dims(change)
+        follows = self.norm_groups == self.n_groups.size
+        return dataclasses.replace(made, norm_groups=made.n_groups.size) if follows else made
 
     @property
     def heads(self) -> Product:
@@ -192,17 +208,21 @@ class Mamba2(Op):
         )
 
         (u,) = inputs
-        b, l, _ = u.shape  # [B, L, D]
+        batch, tokens, _ = u.shape  # [B, L, D]
         z, x_bc, dt = split(linear(u, m.in_proj, m.in_proj_bias), (m.d_inner, m.d_conv, m.n_heads))
         x_bc = silu(causal_conv1d(x_bc, m.conv_weight, m.conv_bias, m.segments, m.state))
         x, B, C = split(x_bc, (m.d_inner, m.d_bc, m.d_bc))
-        x = x.view(b, l, m.n_heads, m.head_dim)  # [B, L, H, P]
-        B = m.tap("B", B.view(b, l, m.n_groups, m.d_state), self.n_groups, self.d_state)  # [B, L, G, N]
-        C = C.view(b, l, m.n_groups, m.d_state)
+        x = x.view(batch, tokens, m.n_heads, m.head_dim)  # [B, L, H, P]
+        B = m.tap("B", B.view(batch, tokens, m.n_groups, m.d_state), self.n_groups, self.d_state)  # [B, L, G, N]
+        C = C.view(batch, tokens, m.n_groups, m.d_state)
         dt = step_sizes(dt, m.dt_bias)  # [B, L, H]
         if self.dt_limit != (0.0, math.inf):
             dt = clamp(dt, *m.dt_limit)
         y = ssd_scan(x, dt, decay_rates(m.A_log), B, C, m.D, m.chunk, m.segments, m.state)
         y = m.tap("heads", y, self.heads, self.head_dim)
-        y = gated_rms_norm(y.reshape(b, l, m.d_inner), z, m.norm, m.eps, m.norm_groups)
+        y = gated_rms_norm(y.reshape(batch, tokens, m.d_inner), z, m.norm, m.eps, m.norm_groups)
         return linear(y, m.out_proj, m.out_proj_bias)
+
+
+def _free_if(free: bool) -> str:
+    return "free" if free else "fixed"

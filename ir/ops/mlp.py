@@ -48,6 +48,12 @@ class MLP(Op):
         limit: Annotated[float, Gt(0)] = 7.0
         init_std: Annotated[float, Gt(0)] = 0.02
 
+    Examples = (
+        {"d_ff": 13, "activation": "relu2"},
+        {"d_ff": 22, "activation": "silu", "gated": True, "bias": True},
+        {"d_ff": 10, "activation": "clamped_swiglu", "gated": True, "limit": 0.5},
+    )
+
     @classmethod
     def check(cls, fields: Any) -> Iterator[tuple[str, str, str]]:
         yield from check_gate(fields)
@@ -59,6 +65,11 @@ class MLP(Op):
 
     def fields(self) -> Any:
         return self.Fields(d_ff=self.d_ff.size, **self.attributes)
+
+    @property
+    def summary(self) -> str:
+        form = f"{self.activation}(gate x) * up x" if self.gated else f"{self.activation}(up x)"
+        return f"Feed-forward: down({form})."
 
     def params(self) -> Iterator[Param]:
         normal = Init("normal", (self.init_std,))

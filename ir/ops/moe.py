@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Gt
 
@@ -48,12 +49,13 @@ class MoEFields:
 class MoE(Op):
     """Routed experts and an optional shared one; each token meets `top_k` of `experts` (Shazeer et al. 2017).
 
-    The router works in fp32. With `router: sigmoid` the choice is made on score + correction bias, the weights are
+    The router works in fp32. With `score: sigmoid` the choice is made on score + correction bias, the weights are
     the scores themselves, renormalised and scaled (DeepSeek-V3 2024, section 2.1.2).
     """
 
     exact = frozenset({"experts", "d_ff", "shared_d_ff"})
     optional = frozenset({"router_bias", "correction_bias", "up_bias", "gate_proj", "gate_bias", "down_bias"})
+    exposes = MappingProxyType({"experts": "router_logits", "choice": "router_choice"})
 
     d_model: Dim
     experts: Dim
@@ -62,7 +64,7 @@ class MoE(Op):
     top_k: int
     activation: str = "silu"
     gated: bool = False
-    router: str = "softmax"
+    score: str = "softmax"
     has_correction_bias: bool = False
     expert_groups: int = 1
     top_groups: int = 1
@@ -75,6 +77,15 @@ class MoE(Op):
     init_std: float = 0.02
 
     Fields = MoEFields
+    Examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {"experts": 6, "top_k": 2, "d_ff": 12, "shared_d_ff": 9, "activation": "relu2", "router": "sigmoid",
+         "correction_bias": True, "scale": 2.5},
+        {"experts": 8, "top_k": 3, "d_ff": 20, "activation": "silu", "gated": True},
+        {"experts": 5, "top_k": 2, "d_ff": 8, "activation": "clamped_swiglu", "gated": True, "bias": True,
+         "router_bias": True},
+        {"experts": 8, "top_k": 3, "d_ff": 12, "router": "sigmoid", "correction_bias": True, "expert_groups": 4,
+         "top_groups": 2, "renormalize": False},
+    )  # fmt: skip
 
     @classmethod
     def check(cls, fields: Any) -> Iterator[tuple[str, str, str]]:
@@ -89,13 +100,15 @@ class MoE(Op):
 
     @classmethod
     def make(cls, fields: Any, d: DimMaker) -> Self:
-        experts = d("experts", fields.experts)
+        # Expert groups are consecutive experts: reordering would change them.
+        experts = d("experts", fields.experts, order="free" if fields.expert_groups == 1 else "fixed")
         return cls(
             d_model=d("d_model"),
             experts=experts,
             d_ff=d("d_ff", fields.d_ff, within=experts),
             shared_d_ff=d("shared_d_ff", fields.shared_d_ff) if fields.shared_d_ff else None,
             **cls._more(fields, d),
+            score=fields.router,
             has_correction_bias=fields.correction_bias,
             has_router_bias=fields.router_bias,
             **{name: getattr(fields, name) for name in _SAME},
@@ -109,8 +122,13 @@ class MoE(Op):
     def fields(self) -> Any:
         sizes = {role: d.size for role, d in self.dims.items() if role != "d_model"}
         same = {name: getattr(self, name) for name in _SAME}
-        bias = {"correction_bias": self.has_correction_bias, "router_bias": self.has_router_bias}
-        return self.Fields(**sizes, **same, **bias)
+        renamed = {"router": self.score, "correction_bias": self.has_correction_bias, "router_bias": self.has_router_bias}
+        return self.Fields(**sizes, **same, **renamed)
+
+    @property
+    def summary(self) -> str:
+        shared = "a shared expert and " if self.shared_d_ff is not None else ""
+        return f"Experts: each token meets {shared}`top_k` of `experts` routed ones (Shazeer et al. 2017)."
 
     @property
     def expert_width(self) -> Dim:
@@ -180,12 +198,13 @@ class MoE(Op):
             logits,
             bias,
             m.top_k,
-            score=self.router,
+            score=self.score,
             expert_groups=m.expert_groups,
             top_groups=m.top_groups,
             renormalize=self.renormalize,
             scale=m.scale,
         )
+        experts = m.tap("choice", experts)
         return weights, experts
 
     def _mix(self, m: Maths, x: Any, weights: Any, experts: Any) -> Any:
@@ -204,6 +223,8 @@ class MoE(Op):
             gate_bias=m.gate_bias,
             down_bias=m.down_bias,
             activation=self.activation,
+            alpha=m.alpha,
+            limit=m.limit,
         )
         return y
 
@@ -223,7 +244,6 @@ _SAME = (
     "top_k",
     "activation",
     "gated",
-    "router",
     "expert_groups",
     "top_groups",
     "renormalize",

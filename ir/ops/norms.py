@@ -50,6 +50,8 @@ class LayerNorm(_Norm):
     the gain towards one.
     """
 
+    Examples = ({}, {"zero_centred": True})
+
     d_model: Dim
     eps: float = 1e-5
     zero_centred: bool = False

@@ -1,0 +1,99 @@
+"""Hypothesis strategies: any graph archc can express, small."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+from annotated_types import Ge, Gt, Le
+from hypothesis import strategies as st
+
+from archc.ir.build import MTP, Norm, build_model
+from archc.ir.formats import FORMATS
+from archc.ir.graph import Graph, Node
+from archc.ir.op import Op, registered_ops
+
+CLASSES = ("weights", "kv", "ssm", "conv", "activations")
+
+
+def block_ops() -> list[type[Op]]:
+    """Ops that a spec may use as a block."""
+    return [cls for cls in registered_ops() if cls.Fields is not None]
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> tuple[str, Any]:
+    """A (kind, Fields) pair that breaks no rule of its op."""
+    cls = draw(st.sampled_from(block_ops()))
+    return cls.kind, draw(records(cls.Fields).filter(lambda f: not list(cls.check(f))))
+
+
+def records(cls: type[Any]) -> st.SearchStrategy[Any]:
+    """A frozen dataclass, every field drawn by its annotation, half the time left at its default."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    given = {}
+    for f in dataclasses.fields(cls):
+        drawn = values(hints[f.name])
+        given[f.name] = drawn if f.default is dataclasses.MISSING else st.one_of(st.just(f.default), drawn)
+    return st.builds(cls, **given)
+
+
+def values(annotation: Any) -> st.SearchStrategy[Any]:
+    """A value of an annotated type, within its bounds."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return bounded(args[0], args[1:])
+    if origin is typing.Literal:
+        return st.sampled_from(args)
+    if origin in (typing.Union, types.UnionType):
+        return st.one_of(*(values(a) for a in args))
+    if origin is tuple:
+        item = values(args[0])
+        return st.lists(item, min_size=1, max_size=3).map(tuple) if args[-1] is ... else st.tuples(*map(values, args))
+    if dataclasses.is_dataclass(annotation):
+        return records(typing.cast(Any, annotation))
+    plain = {int: st.integers(1, 12), float: floats(), bool: st.booleans(), type(None): st.none()}
+    return plain[annotation]
+
+
+def bounded(kind: Any, limits: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    """A number within annotated bounds; sizes stay small, and mostly even, so that rules between them hold often."""
+    if kind is int:
+        low = max([1, *(m.ge for m in limits if isinstance(m, Ge)), *(m.gt + 1 for m in limits if isinstance(m, Gt))])
+        return st.sampled_from([n for n in (1, 2, 3, 4, 6, 8, 12) if n >= low])
+    top = min([1e6, *(m.le for m in limits if isinstance(m, Le))])
+    return floats().filter(lambda x: 0 < x <= top)
+
+
+def floats() -> st.SearchStrategy[float]:
+    """Finite floats of the sizes specs have."""
+    return st.one_of(st.sampled_from([1e-6, 1e-5, 0.02, 0.5, 1.0, 2.5, 1e4]), st.floats(1e-6, 1e6))
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """A model of random blocks: every registered op, per-layer dims, shared parameters, MTP and formats."""
+    name = draw(st.from_regex(r"[a-z][a-z0-9_.\-]{0,12}", fullmatch=True))
+    graph = build_model(
+        name=name,
+        d_model=draw(st.integers(1, 64)),
+        vocab=draw(st.integers(1, 300)),
+        layers=draw(st.lists(blocks(), max_size=5)),
+        norm=Norm(kind=draw(st.sampled_from(["rms", "layer", "layer1p"])), eps=draw(st.sampled_from([1e-5, 1e-6]))),
+        tied=draw(st.booleans()),
+        mtp=draw(st.none() | st.builds(MTP, layers=st.lists(blocks(), min_size=1, max_size=2), steps=st.integers(1, 3))),
+        formats=draw(st.dictionaries(st.sampled_from(CLASSES), st.sampled_from(sorted(FORMATS)))).items(),
+    )
+    return dataclasses.replace(graph, nodes=tuple(draw(formatted(n)) for n in graph.nodes))
+
+
+@st.composite
+def formatted(draw: st.DrawFn, node: Node) -> Node:
+    """The node, perhaps with formats of its own for some parameters."""
+    names = [p.name for p in node.op.params()]
+    if node.owner or not names or not draw(st.booleans()):
+        return node
+    chosen = draw(st.dictionaries(st.sampled_from(names), st.sampled_from(sorted(FORMATS)), max_size=2))
+    return dataclasses.replace(node, formats=tuple(chosen.items()))

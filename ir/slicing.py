@@ -1,0 +1,95 @@
+"""What a Selection does to a graph and its weights: dims resized, every parameter taken along its axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from archc.ir.dims import Axis
+from archc.ir.graph import Graph
+from archc.ir.selection import Selection, Selections
+from archc.ir.verify import verify
+from archc.ir.weight_expr import Old, Reshape, Take, WeightExpr
+from archc.ir.weightmap import WeightMap
+from archc.kernels.errors import GraphError
+
+
+def select(graph: Graph, chosen: Selections | Iterable[Selection]) -> tuple[Graph, WeightMap]:
+    """The graph with dims cut down (or permuted) as chosen, and the map that carries its weights.
+
+    Raises GraphError for a dim that the graph lacks or that does not permit it: a `fixed` dim stays whole, a
+    `pairs` dim is not cut here, since its pairs carry frequencies that must follow.
+    """
+    selections = chosen if isinstance(chosen, Selections) else Selections(list(chosen))
+    _permitted(graph, selections)
+    made = verify(graph.with_dims(selections.resized))
+    scopes = graph.scopes
+    params = {}
+    for node, param in graph.params():
+        key = f"{scopes[node.id]}.{param.name}"
+        params[key] = sliced(Old(key), param.axes, selections)
+    return made, WeightMap(params)
+
+
+def sliced(x: WeightExpr, axes: Sequence[Axis], chosen: Selections) -> WeightExpr:
+    """`x`, laid out as `axes`, with the chosen units taken along every axis they lie on."""
+    shape = [axis.size for axis in axes]
+    for start, stop in _groups(axes, chosen):
+        group = axes[start:stop]
+        if not any(chosen.touches(a) for a in group):
+            continue
+        index = chosen.expand(group)
+        if stop - start == 1:
+            x = Take(x, start, index)
+            shape[start] = len(index)
+            continue
+        flat = [*shape[:start], -1, *shape[stop:]]
+        flat[start] = _product(shape[start:stop])
+        kept = [_kept(a, chosen) for a in group]
+        x = Take(Reshape(x, tuple(flat)), start, index)
+        shape[start:stop] = kept
+        x = Reshape(x, tuple(shape))
+    return x
+
+
+def _groups(axes: Sequence[Axis], chosen: Selections) -> Iterator[tuple[int, int]]:
+    """Runs of adjacent axes that must be indexed together: a dim whose kept units differ per outer unit is
+    indexed together with the axis that shows the outer dim."""
+    start = 0
+    for stop in range(1, len(axes) + 1):
+        if stop == len(axes) or not _leans_on(axes[stop], axes[start:stop], chosen):
+            yield start, stop
+            start = stop
+
+
+def _leans_on(axis: Axis, before: Sequence[Axis], chosen: Selections) -> bool:
+    shown = {d.name for a in before for d in a.dims()}
+    own = {d.name for d in axis.dims()}
+    ragged = (d for d in axis.dims() if d.name in chosen and not chosen[d.name].uniform)
+    return any(outer.name in shown and outer.name not in own for d in ragged for outer in d.outer)
+
+
+def _kept(axis: Axis, chosen: Selections) -> int:
+    return len(chosen.expand([axis])) if not _ragged(axis, chosen) else _product(chosen.size(d) for d in axis.dims())
+
+
+def _ragged(axis: Axis, chosen: Selections) -> bool:
+    return any(d.name in chosen and not chosen[d.name].uniform for d in axis.dims())
+
+
+def _product(sizes: Iterable[int]) -> int:
+    total = 1
+    for size in sizes:
+        total *= size
+    return total
+
+
+def _permitted(graph: Graph, chosen: Mapping[str, Selection]) -> None:
+    problems = []
+    for name, selection in chosen.items():
+        known = graph.dims.get(name)
+        if known is None or known.size != selection.dim.size:
+            problems.append(f"`{name}`[{selection.dim.size}] is no dim of this graph")
+        elif known.order != "free" and not selection.is_identity:
+            problems.append(f"`{name}` is {known.order}: its units cannot be chosen or reordered freely")
+    if problems:
+        raise GraphError("selection refused: " + "; ".join(problems))
