@@ -24,10 +24,10 @@ def demo(
     minutes: Annotated[float, typer.Option(help="How long to train.")] = 2.0,
 ) -> None:
     """Cost a 9B hybrid; compile a tiny one, train it on this machine, save it, and let it write."""
-    for why, command in _steps(output, minutes):
+    for why, arguments in _steps(output, minutes):
         typer.secho(f"\n{why}", bold=True)
-        typer.secho(f"$ archc {shlex.join(command)}", fg="cyan")
-        _run(command)
+        typer.secho(f"$ archc {shlex.join(arguments)}", fg="cyan")
+        _run(arguments)
     typer.secho("\nNext, try", bold=True)
     for command in _suggestions(output, "archc" if shutil.which("archc") else sys.argv[0]):
         typer.echo(f"  {command}")
@@ -68,8 +68,8 @@ def _suggestions(output: Path, archc: str) -> Iterator[str]:
     return (f"{command:<{width}}   # {why}" for command, why in examples.items())
 
 
-def _run(command: list[str]) -> None:
+def _run(arguments: list[str]) -> None:
     """Run one archc command in a process of its own, on this terminal; the demo ends where one fails."""
-    status = subprocess.run([sys.executable, "-m", "archc", *command], check=False).returncode
+    status = subprocess.run([sys.executable, "-m", "archc", *arguments], check=False).returncode
     if status:
         raise typer.Exit(status)
