@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # A room may import itself and the rooms named here: kernels <- ir <- passes <- codegen, search <- archc.
+# `archc.__version__`, which stands in what archc writes, is anyone's.
 MAY_IMPORT = {
     "kernels": set[str](),
     "ir": {"kernels"},
@@ -44,7 +45,7 @@ def test_rooms_import_downwards_only(room: str) -> None:
         f"{path.relative_to(ROOT)}:{line} imports {name}"
         for path in sources(room)
         for line, name in imported_modules(path)
-        if name.split(".")[0] == "archc" and (name.split(".")[1:2] or [""])[0] not in allowed
+        if name.split(".")[0] == "archc" and (name.split(".")[1:2] or [""])[0] not in allowed | {"__version__"}
     ]
     assert not upward, "\n".join(upward)
 

@@ -21,7 +21,7 @@ def commands(text: str) -> list[str]:
 
 
 def test_commands_are_found_and_shortened() -> None:
-    page = "text\n```console\n$ make demo\n$ archc train m -o c --minutes 2  # learn\n  out\n```\n```\n$ archc no\n```\n"
+    page = "a\n```console\n$ make demo\n$ archc train m -o c --minutes 2  # learn\n  out\n```\n```\n$ archc no\n```\n"
     assert commands(page) == ["archc train m -o c --minutes 0.05"]
 
 
