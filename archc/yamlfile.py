@@ -24,7 +24,7 @@ from archc.modelerrors import model_errors
 T = TypeVar("T")
 Loc: TypeAlias = tuple[str | int, ...]
 
-_MAX_NODES, _MAX_DEPTH = 200_000, 64
+_MAX_NODES, _MAX_DEPTH = 50_000, 64
 _TAG = "tag:yaml.org,2002:"
 _CONVERTED = {_TAG + kind for kind in ("int", "float", "bool", "null")}
 _TEXT = {_TAG + kind for kind in ("str", "timestamp", "merge", "value", "binary")}
@@ -247,8 +247,9 @@ class _Builder:
             return None
         try:
             return self.yaml.constructor.construct_object(raw)
-        except ValueError:
-            self.errors.append(SpecError(self.place(raw), f"expected a number, got {shown(raw.value)}"))
+        except (ValueError, LookupError):
+            kind = raw.tag.removeprefix(_TAG)
+            self.errors.append(SpecError(self.place(raw), f"expected a value of type {kind}, got {shown(raw.value)}"))
             return None
 
     def place(self, raw: Any) -> Place:

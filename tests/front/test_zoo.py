@@ -88,7 +88,7 @@ def test_counts_equal_those_of_transformers_on_the_meta_device(name: str) -> Non
     transformers = pytest.importorskip("transformers")
     import torch
 
-    from archc.hub.export import config_of
+    from archc.hub.bare_config import config_of
 
     spec = load_spec(zoo.path(name))
     config = config_of(spec)
