@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from archc.kernels.errors import Place, SpecError, SpecErrors, suggestion
+from archc.kernels.errors import Place, SpecError, SpecErrors
 from archc.modelerrors import model_errors
 
 T = TypeVar("T")
@@ -287,8 +287,3 @@ def shown(value: Any) -> str:
         return "nothing"
     text = value if isinstance(value, str) else json.dumps(value)
     return f"`{text[:40]}...`" if len(text) > 40 else f"`{text}`"
-
-
-def unknown_field(name: str, known: Sequence[str]) -> str:
-    """`unknown field `n_head`: did you mean `n_heads`?`"""
-    return f"unknown field `{name}`{suggestion(name, known)}"
