@@ -16,6 +16,7 @@ from archc.codegen.readme import readme
 from archc.codegen.templates import render_template
 from archc.codegen.weights import write_weights
 from archc.ir.graph import Graph
+from archc.ir.text import PACKAGE_GRAPH, print_graph
 from archc.kernels.errors import ArchcError
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def emit_sources(graph: Graph, *, package: str = "model", command: str = "") -> 
         "weights.py": render_template("weights.py", version=__version__),
         "config.json": _json(config) + "\n",
         "README.md": readme(graph, emitted, package),
+        PACKAGE_GRAPH: print_graph(graph),
     }
 
 

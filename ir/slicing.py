@@ -30,6 +30,19 @@ def select(graph: Graph, chosen: Selections | Iterable[Selection]) -> tuple[Grap
     return made, WeightMap(params)
 
 
+def carried(old: Graph, new: Graph) -> WeightMap:
+    """The map of a graph made of nodes of `old`: every weight as it was, found by the id of its node.
+
+    Weights of nodes that are gone are dropped. Raises GraphError for a node that `old` lacks."""
+    params: dict[str, WeightExpr] = {}
+    for node, param in new.params():
+        if node.id not in old.by_id:
+            raise GraphError(f"`{node.id}` is no node of `{old.name}`: its weights come from nowhere")
+        params[f"{new.scopes[node.id]}.{param.name}"] = Old(f"{old.scopes[node.id]}.{param.name}")
+    used = {expr.name for expr in params.values() if isinstance(expr, Old)}
+    return WeightMap(params, frozenset(old.weight_shapes().keys() - used))
+
+
 def sliced(x: WeightExpr, axes: Sequence[Axis], chosen: Selections) -> WeightExpr:
     """`x`, laid out as `axes`, with the chosen units taken along every axis they lie on."""
     shape = [axis.size for axis in axes]

@@ -22,18 +22,18 @@ attribute that is not printed has its default. `@owner` uses that node's paramet
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from archc.ir.dims import FREE_BATCH, FREE_TOKENS, Axis, Dim
 from archc.ir.graph import Graph, Node
-from archc.ir.op import Op, field_types, op_class, record_type
+from archc.ir.op import Op, field_types, op_class
+from archc.ir.text_line import Line, print_value
 from archc.kernels.errors import ArchcError, ParseError, Place, suggestion
 
 VERSION = 1
+# The file that holds a graph in a checkpoint, and in an emitted package.
+CHECKPOINT_GRAPH, PACKAGE_GRAPH = "model.ir", "graph.ir"
 ORDERS = ("free", "pairs", "fixed")
 FREE = {d.name: d for d in (FREE_BATCH, FREE_TOKENS)}
 
@@ -102,150 +102,12 @@ def _attribute_fields(op: Op) -> Iterator[str]:
             yield f"{name}={print_value(value)}"
 
 
-def print_value(value: Any) -> str:
-    """An attribute's value: number, word, string, true / false / none, (tuple) or {record}."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return value if _WORD.fullmatch(value) and value not in _WORDS else '"' + value.replace('"', '\\"') + '"'
-    if isinstance(value, tuple):
-        return "(" + ", ".join(map(print_value, value)) + ")"
-    if dataclasses.is_dataclass(value):
-        pairs = ((f.name, f.default, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return "{" + ", ".join(f"{n}={print_value(v)}" for n, default, v in pairs if v != default) + "}"
-    return repr(value)
-
-
 def dim_roles(op: type[Op]) -> tuple[str, ...]:
     """The fields of an op that hold dims."""
     return tuple(name for name, kind in field_types(op).items() if Dim in (kind, *getattr(kind, "__args__", ())))
 
 
 # -- parsing -----------------------------------------------------------------------------------------------------------
-
-_TOKEN = re.compile(r'\s*(?:(?P<number>-?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|inf)(?![\w.]))|(?P<word>[A-Za-z_][\w.\-]*)'
-                    r'|(?P<string>"(?:[^"\\]|\\.)*")|(?P<mark>[=(){}\[\],:@]))')  # fmt: skip
-_WORD = re.compile(r"[A-Za-z_][\w.\-]*")
-_WORDS = {"true": True, "false": False, "none": None, "inf": math.inf}
-
-
-@dataclass(frozen=True)
-class _Token:
-    kind: str
-    text: str
-    column: int
-
-
-class _Line:
-    """Tokens of one line with a cursor; every error points at a column."""
-
-    def __init__(self, file: str, number: int, text: str) -> None:
-        self.file, self.number, self.text = file, number, text
-        self.tokens = list(self._scan())
-        self.at = 0
-
-    def _scan(self) -> Iterator[_Token]:
-        position = 0
-        while self.text[position:].strip():
-            match = _TOKEN.match(self.text, position)
-            if match is None:
-                column = position + len(self.text[position:]) - len(self.text[position:].lstrip()) + 1
-                raise self.error(f"unexpected character `{self.text[column - 1]}`", column)
-            kind = match.lastgroup or ""
-            yield _Token(kind, match[kind], match.start(kind) + 1)
-            position = match.end()
-
-    def error(self, message: str, column: int | None = None, hint: str = "") -> ParseError:
-        if column is None:
-            column = self.tokens[self.at].column if self.at < len(self.tokens) else len(self.text) + 1
-        return ParseError(Place(self.file, self.number, column, self.text), message, hint=hint)
-
-    @property
-    def done(self) -> bool:
-        return self.at >= len(self.tokens)
-
-    def peek(self) -> str:
-        return "" if self.done else self.tokens[self.at].text
-
-    def take(self, text: str) -> bool:
-        """Step over `text` if it comes next."""
-        if self.peek() != text:
-            return False
-        self.at += 1
-        return True
-
-    def expect(self, text: str) -> None:
-        if not self.take(text):
-            raise self.error(f"expected `{text}`, got `{self.peek() or 'end of line'}`")
-
-    def word(self, what: str) -> str:
-        if self.done or self.tokens[self.at].kind != "word":
-            raise self.error(f"expected {what}, got `{self.peek() or 'end of line'}`")
-        self.at += 1
-        return self.tokens[self.at - 1].text
-
-    def integer(self, what: str) -> int:
-        if self.done or not self.peek().isdigit():
-            raise self.error(f"expected {what}, got `{self.peek() or 'end of line'}`")
-        self.at += 1
-        return int(self.tokens[self.at - 1].text)
-
-    def end(self) -> None:
-        if not self.done:
-            raise self.error(f"unexpected `{self.peek()}`")
-
-    def value(self, annotation: Any = None) -> Any:
-        """An attribute's value; `annotation` tells which record braces stand for."""
-        if self.peek() == "{":
-            return self._record(annotation)
-        if self.take("("):
-            items = []
-            while not self.take(")"):
-                items.append(self.value())
-                if self.peek() != ")":
-                    self.expect(",")
-            return tuple(items)
-        if self.done:
-            raise self.error("expected a value, got `end of line`")
-        token = self.tokens[self.at]
-        self.at += 1
-        if token.kind == "number":
-            return int(token.text) if re.fullmatch(r"-?\d+", token.text) else float(token.text)
-        if token.kind == "string":
-            return token.text[1:-1].replace('\\"', '"')
-        if token.kind == "word":
-            return _WORDS.get(token.text, token.text)
-        raise self.error(f"expected a value, got `{token.text}`", token.column)
-
-    def _record(self, annotation: Any) -> Any:
-        made = record_type(annotation)
-        if made is None:
-            raise self.error("unexpected `{`: this attribute is not a record")
-        return self._make(made, dict(self.pairs(field_types(made))))
-
-    def _make(self, made: type[Any], given: dict[str, Any]) -> Any:
-        try:
-            return made(**given)
-        except TypeError as error:
-            raise self.error(str(error)) from error
-
-    def pairs(self, types: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        """`{name=value, ...}` with names known and none twice."""
-        self.expect("{")
-        seen: set[str] = set()
-        while not self.take("}"):
-            column = self.tokens[self.at].column if not self.done else None
-            name = self.word("a field name")
-            if name not in types:
-                raise self.error(f"unknown field `{name}`{suggestion(name, types)}", column)
-            if name in seen:
-                raise self.error(f"field `{name}` given twice", column)
-            seen.add(name)
-            self.expect("=")
-            yield name, self.value(types[name])
-            if self.peek() != "}":
-                self.expect(",")
-
 
 class _Parser:
     def __init__(self, file: str) -> None:
@@ -259,7 +121,7 @@ class _Parser:
         self.region = ""
 
     def parse(self, text: str) -> Graph:
-        lines = [_Line(self.file, i, line) for i, line in enumerate(text.splitlines(), 1) if _content(line)]
+        lines = [Line(self.file, i, line) for i, line in enumerate(text.splitlines(), 1) if _content(line)]
         if not lines:
             raise ParseError(Place(self.file, 1, 1), f"empty: expected `archc graph {VERSION}`")
         self._header(lines[0])
@@ -268,7 +130,7 @@ class _Parser:
             line.end()
         return Graph(self.name, tuple(self.nodes), tuple(self.outputs), tuple(self.inputs), self.formats)
 
-    def _header(self, line: _Line) -> None:
+    def _header(self, line: Line) -> None:
         line.expect("archc")
         line.expect("graph")
         version = line.integer("the version of the text form")
@@ -276,7 +138,7 @@ class _Parser:
             raise line.error(f"version {version} of the text form is unknown: this archc reads {VERSION}", 1)
         line.end()
 
-    def _statement(self, line: _Line) -> None:
+    def _statement(self, line: Line) -> None:
         if line.text[0].isspace():
             if not self.region:
                 raise line.error("an indented line stands in no region", 1, "did you mean to open `layers:` before it?")
@@ -295,10 +157,10 @@ class _Parser:
         line.at = 0
         self._node(line)
 
-    def _name_line(self, line: _Line) -> None:
+    def _name_line(self, line: Line) -> None:
         self.name = line.word("a name")
 
-    def _formats_line(self, line: _Line) -> None:
+    def _formats_line(self, line: Line) -> None:
         found = []
         while not line.done:
             key = line.word("a class of values")
@@ -306,7 +168,7 @@ class _Parser:
             found.append((key, line.word("a format")))
         self.formats = tuple(found)
 
-    def _input_line(self, line: _Line) -> None:
+    def _input_line(self, line: Line) -> None:
         name = line.word("an input name")
         line.expect("[")
         axes = []
@@ -316,7 +178,7 @@ class _Parser:
                 line.expect(",")
         self.inputs.append((name, tuple(axes)))
 
-    def _dim_line(self, line: _Line) -> None:
+    def _dim_line(self, line: Line) -> None:
         column = line.tokens[line.at].column if not line.done else None
         name = line.word("a dim name")
         if name in self.dims:
@@ -331,19 +193,19 @@ class _Parser:
         except ArchcError as error:
             raise line.error(str(error), column) from error
 
-    def _output_line(self, line: _Line) -> None:
+    def _output_line(self, line: Line) -> None:
         name = line.word("an output name")
         line.expect("=")
         self.outputs.append((name, line.word("a node")))
 
-    def _dim(self, line: _Line, name: str) -> Dim:
+    def _dim(self, line: Line, name: str) -> Dim:
         found = FREE.get(name) or self.dims.get(name)
         if found is None:
             line.at -= 1
             raise line.error(f"unknown dim `{name}`{suggestion(name, [*self.dims, *FREE])}")
         return found
 
-    def _node(self, line: _Line) -> None:
+    def _node(self, line: Line) -> None:
         node_id = line.word("a node id")
         line.expect("=")
         op_type = self._op_class(line)
@@ -356,10 +218,10 @@ class _Parser:
         block, _, role = node_id.rpartition(".") if self.region else ("", "", node_id)
         if self.region and not block:
             raise line.error(f"`{node_id}` stands in region `{self.region}`: its id must be `<block>.<role>`", 1)
-        op = line._make(op_type, fields)
+        op = line.make(op_type, fields)
         self.nodes.append(Node(role, op, inputs, self.region, block, owner, formats))
 
-    def _op_class(self, line: _Line) -> type[Op]:
+    def _op_class(self, line: Line) -> type[Op]:
         name = line.word("an op")
         try:
             return op_class(name)
@@ -367,7 +229,7 @@ class _Parser:
             line.at -= 1
             raise line.error(str(error)) from error
 
-    def _inputs(self, line: _Line) -> tuple[str, ...]:
+    def _inputs(self, line: Line) -> tuple[str, ...]:
         line.expect("(")
         inputs = []
         while not line.take(")"):
@@ -377,7 +239,7 @@ class _Parser:
         return tuple(inputs)
 
     def _roles(
-        self, line: _Line, node_id: str, owner: str, op: type[Op], given: Mapping[str, Any]
+        self, line: Line, node_id: str, owner: str, op: type[Op], given: Mapping[str, Any]
     ) -> Iterator[tuple[str, Dim | None]]:
         for role in dim_roles(op):
             names = (given[role],) if role in given else _implied(node_id, owner, role)
@@ -389,7 +251,7 @@ class _Parser:
                 raise line.error(f"`{op.kind}` needs a dim `{role}`: declare `dim {node_id}.{role} = ...` or `dim {role}`", 1)
             yield role, dim
 
-    def _node_formats(self, line: _Line) -> tuple[tuple[str, str], ...]:
+    def _node_formats(self, line: Line) -> tuple[tuple[str, str], ...]:
         if not line.take("formats"):
             return ()
         line.expect("(")

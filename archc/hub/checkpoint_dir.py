@@ -24,7 +24,7 @@ from archc.hub.checkpoint import Checkpoint, staged
 from archc.ir.formats import get_format
 from archc.ir.graph import Graph
 from archc.ir.op import Param
-from archc.ir.text import parse_graph, print_graph
+from archc.ir.text import CHECKPOINT_GRAPH, parse_graph, print_graph
 from archc.ir.weight_expr import Dequantise, Old, Transpose, WeightExpr
 from archc.ir.weight_formats import packing
 from archc.ir.weightmap import WeightMap
@@ -33,7 +33,8 @@ from archc.kernels.errors import UnsupportedError, WeightError
 if TYPE_CHECKING:
     from torch import Tensor
 
-GRAPH, SPEC, ORIGIN, HISTORY = "model.ir", "spec.yaml", "origin.json", "history.json"
+GRAPH = CHECKPOINT_GRAPH
+SPEC, ORIGIN, HISTORY = "spec.yaml", "origin.json", "history.json"
 MAX_TEXT_BYTES = 64 * 2**20
 
 # What travels along, untouched, with every model that is made from one.

@@ -93,7 +93,7 @@ def test_same_graph_same_bytes(graphs: dict[str, Graph]) -> None:
 
 def test_two_widths_differ_in_config_only(widths: tuple[Graph, Graph]) -> None:
     first, second = (emit_sources(graph, command="x") for graph in widths)
-    assert {name for name in first if first[name] != second[name]} == {"config.json", "README.md"}
+    assert {name for name in first if first[name] != second[name]} == {"config.json", "README.md", "graph.ir"}
 
 
 @pytest.mark.parametrize("name", ["dense_hybrid", "everything"])
