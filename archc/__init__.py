@@ -2,7 +2,11 @@
 
 Public names (each loads what it needs on first use; `import archc` itself loads nothing heavy):
 
+- `apply(graph, pipeline)`: the graph after some passes, and the map that carries its weights
+- `compile(model, out)`: a package of plain torch that trains and serves
+- `cost(model, hardware="a10g", context="128k")`: parameters, memory, FLOPs, latency
 - `errors`: every error archc raises on purpose, as one tree
+- `load(model)`: the graph of a spec, a zoo name, a checkpoint, a package, IR text or a Hugging Face config
 """
 
 from __future__ import annotations
@@ -11,16 +15,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from archc.compilation import compile_model as compile
     from archc.kernels import errors as errors
+    from archc.passes.pipeline import apply as apply
+    from archc.resolve import load as load
+    from archc.sheet import cost as cost
 
 __version__ = "0.1.0"
 
 # Public name -> "module" or "module:attribute" that holds it.
 _HOME = {
+    "apply": "archc.passes.pipeline:apply",
+    "compile": "archc.compilation:compile_model",
+    "cost": "archc.sheet:cost",
     "errors": "archc.kernels.errors",
+    "load": "archc.resolve:load",
 }
 
-__all__ = ["errors"]
+__all__ = ["apply", "compile", "cost", "errors", "load"]
 
 
 def __getattr__(name: str) -> Any:

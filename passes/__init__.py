@@ -1,0 +1,9 @@
+"""Passes: transformations of a graph that also say what becomes of its weights. One file each."""
+
+from __future__ import annotations
+
+from archc.passes import drop_layers
+from archc.passes.base import Context, Pass, pass_class, register_pass, registered_passes
+from archc.passes.pipeline import Pipeline, apply
+
+__all__ = ["Context", "Pass", "Pipeline", "apply", "drop_layers", "pass_class", "register_pass", "registered_passes"]

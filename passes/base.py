@@ -1,0 +1,105 @@
+"""What a pass is: a small frozen class whose fields are its options, text in, text out.
+
+    @register_pass("drop-layers")
+    class DropLayers(Pass):
+        layers: tuple[int, ...]
+
+        def apply(self, graph, ctx): ...
+
+`str(DropLayers(layers=(3, 5)))` is `drop-layers{layers=(3, 5)}`, and `archc.passes.text` parses it back. A pass is pure:
+it gives a new graph and the WeightMap that carries the old graph's weights into it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from archc.ir.graph import Graph
+from archc.ir.text_line import print_value
+from archc.ir.weightmap import WeightMap
+from archc.kernels.errors import PassError, UnknownName
+
+T = TypeVar("T", bound="Pass")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a pass is handed beside the graph: the facts that hold of it (`scores`, `sorted:d_ff`)."""
+
+    holds: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """Base of every pass.
+
+    `requires` are facts that must hold before it, `provides` those that hold after it, `breaks` those that no longer
+    do; the pipeline checks them before anything runs. `Examples` are options that the pass contract runs on the zoo's
+    `tiny-hybrid`.
+    """
+
+    name: ClassVar[str]
+    requires: ClassVar[frozenset[str]] = frozenset()
+    provides: ClassVar[frozenset[str]] = frozenset()
+    breaks: ClassVar[frozenset[str]] = frozenset()
+    Examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+
+    def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
+        """The new graph, and every weight of it over the old graph's. Raises PassError where it cannot apply."""
+        raise NotImplementedError
+
+    def error(self, message: str) -> PassError:
+        """A PassError that names this pass."""
+        return PassError(f"{self}: {message}")
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{name}={print_value(value)}" for name, value in self._options())
+        return f"{self.name}{{{options}}}" if options else self.name
+
+    def _options(self) -> Iterator[tuple[str, Any]]:
+        """The options that differ from their defaults."""
+        given = ((f.name, f.default, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return ((name, value) for name, default, value in given if value != default)
+
+
+# -- registry ----------------------------------------------------------------------------------------------------------
+
+_PASSES: dict[str, type[Pass]] = {}
+_KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+def register_pass(name: str) -> Callable[[type[T]], type[T]]:
+    """Class decorator: makes the class a frozen dataclass and registers it under a kebab-case name."""
+
+    def register(cls: type[T]) -> type[T]:
+        if not _KEBAB.fullmatch(name):
+            raise PassError(f"a pass has a kebab-case name: got `{name}`")
+        if name in _PASSES:
+            raise PassError(f"pass `{name}` is registered twice: {_PASSES[name].__module__} and {cls.__module__}")
+        cls.name = name
+        # eq comes with dataclass; repr is left to __str__, so that an error shows what one would write.
+        made = dataclass(frozen=True, kw_only=True, repr=False)(cls)
+        made.__repr__ = Pass.__str__  # type: ignore[method-assign,assignment]
+        _PASSES[name] = made
+        return made
+
+    return register
+
+
+def registered_passes() -> tuple[type[Pass], ...]:
+    """Every registered pass, in order of registration."""
+    import archc.passes  # noqa: F401  (registers the built-in passes)
+
+    return tuple(_PASSES.values())
+
+
+def pass_class(name: str) -> type[Pass]:
+    """The pass registered under `name`; raises UnknownName with a suggestion."""
+    by_name = {cls.name: cls for cls in registered_passes()}
+    if name not in by_name:
+        raise UnknownName("pass", name, by_name)
+    return by_name[name]

@@ -1,0 +1,100 @@
+"""Pipelines: passes one after the other, checked before they run, verified between, their weight maps as one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from archc.ir.graph import Graph
+from archc.ir.text import parse_graph, print_graph
+from archc.ir.verify import verify
+from archc.ir.weightmap import WeightMap
+from archc.kernels.errors import GraphError, PassError
+from archc.passes.base import Context, Pass, registered_passes
+from archc.passes.text import parse_passes
+
+
+@dataclass(frozen=True)
+class Step:
+    """A pass that ran, the graph it gave, and the map from the weights of the graph before it."""
+
+    applied: Pass
+    graph: Graph
+    weights: WeightMap
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in order. `str` gives their text, one a line, which `Pipeline.parse` reads back."""
+
+    passes: tuple[Pass, ...]
+
+    @classmethod
+    def parse(cls, text: str, *, file: str = "<pipeline>") -> Pipeline:
+        """The pipeline that a text describes; raises ParseError."""
+        return cls(parse_passes(text, file=file))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.passes))
+
+    def check(self, holds: Iterable[str] = ()) -> None:
+        """Raise one PassError that lists every fact a pass requires and neither `holds` nor a pass before it provides."""
+        facts, problems = set(holds), []
+        for one in self.passes:
+            for fact in sorted(one.requires - facts):
+                makers = [p.name for p in registered_passes() if fact in p.provides]
+                hint = f": {' or '.join(makers)} provides it" if makers else ""
+                problems.append(f"`{one}` requires `{fact}`, which does not hold there{hint}")
+            facts = (facts - one.breaks) | one.provides
+        if problems:
+            raise PassError("\n".join(["the pipeline does not fit together:", *problems]))
+
+    def steps(self, graph: Graph, ctx: Context | None = None) -> Iterator[Step]:
+        """Run the passes, one Step each; every graph is verified (and goes through its text with ARCHC_CHECK=1)."""
+        ctx = ctx or Context()
+        self.check(ctx.holds)
+        for one in self.passes:
+            before = graph
+            graph, weights = one.apply(graph, ctx)
+            _checked(one, before, graph, weights)
+            ctx = Context((ctx.holds - one.breaks) | one.provides)
+            yield Step(one, graph, weights)
+
+
+def apply(graph: Graph, pipeline: Pipeline | Pass | str, ctx: Context | None = None) -> tuple[Graph, WeightMap]:
+    """The graph after a pipeline (a Pipeline, one pass, or their text), and one map from its weights to the new ones.
+
+    >>> import archc
+    >>> made, weights = archc.apply(archc.load("llama-3.1-8b"), "drop-layers{layers=(10, 11)}")
+    >>> len(made.blocks["layers"]), str(weights.params["layers.10.norm.weight"])
+    (62, 'layers.12.norm.weight')
+
+    Raises ParseError for text that does not read, PassError for a pass that cannot apply.
+    """
+    if isinstance(pipeline, str):
+        pipeline = Pipeline.parse(pipeline)
+    elif isinstance(pipeline, Pass):
+        pipeline = Pipeline((pipeline,))
+    shapes = graph.weight_shapes()
+    weights = WeightMap.identity(shapes)
+    for step in pipeline.steps(graph, ctx):
+        graph, weights = step.graph, WeightMap.compose(weights, step.weights, shapes)
+    return graph, weights
+
+
+def _checked(one: Pass, before: Graph, after: Graph, weights: WeightMap) -> None:
+    """What must hold after every pass: the graph holds together, and the map makes its weights of the old ones."""
+    try:
+        verify(after)
+        if os.environ.get("ARCHC_CHECK", "0") not in ("", "0") and parse_graph(print_graph(after)) != after:
+            raise GraphError("the graph does not survive its text form")
+    except GraphError as error:
+        raise one.error(str(error)) from error
+    old, wanted = before.weight_shapes(), after.weight_shapes()
+    weights.check(old)
+    found = weights.shapes(old)
+    if found != wanted:
+        wrong = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
+        told = (f"`{n}`: {found.get(n)}, the graph has {wanted.get(n)}" for n in wrong)
+        raise one.error("the weight map does not fit the new graph: " + "; ".join(told))
