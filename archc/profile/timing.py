@@ -13,6 +13,7 @@ from torch import Tensor
 
 from archc.ir.graph import LAYERS, Graph, Node
 from archc.ir.hardware import Mode
+from archc.profile.machine import clock
 
 LEAST_RUNS, LEAST_S = 5, 0.5
 
@@ -46,14 +47,14 @@ def best_times(graph: Graph, model: Any, call: Call) -> Times:
 
 
 def best_whole(call: Callable[[], float]) -> float:
-    """The least time of repeated calls, the first left out; tried for longer than single nodes, which are many."""
-    return min(_repeated(call, seconds=3 * LEAST_S))
+    """The least time of repeated calls, the first left out."""
+    return min(_repeated(call))
 
 
-def _repeated(run: Callable[[], T], seconds: float = LEAST_S) -> Iterator[T]:
-    """Results of calls, `LEAST_RUNS` and more until the seconds have passed."""
+def _repeated(run: Callable[[], T]) -> Iterator[T]:
+    """Results of calls, `LEAST_RUNS` and more until `LEAST_S` have passed."""
     run()
-    until, runs = time.perf_counter() + seconds, 0
+    until, runs = time.perf_counter() + LEAST_S, 0
     while runs < LEAST_RUNS or time.perf_counter() < until:
         runs += 1
         yield run()
@@ -67,6 +68,7 @@ class _Run:
         self.blocks = {block: i for i, block in enumerate(graph.blocks[LAYERS])}
         self.device = next(model.parameters()).device
         self.vocab = graph.dims["vocab"].size
+        self.now = clock(self.device)
 
     def tokens(self, length: int) -> Tensor:
         return torch.randint(0, self.vocab, (self.call.batch, length), device=self.device)
@@ -84,10 +86,10 @@ class _Run:
     def seconds(self, run: Callable[..., Any], *args: Any) -> tuple[Any, float]:
         """What `run` gives, and how long it took."""
         self.wait()
-        began = time.perf_counter()
+        began = self.now()
         result = run(*args)
         self.wait()
-        return result, time.perf_counter() - began
+        return result, self.now() - began
 
     def wait(self) -> None:
         """Let an asynchronous device finish."""
@@ -162,6 +164,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def whole_call(model: Any, call: Call, vocab: int) -> Callable[[], float]:
     """A function that times one whole call of a model, as a user makes it; a training step with AdamW's update."""
     device = next(model.parameters()).device
+    now = clock(device)
 
     def tokens(length: int) -> Tensor:
         return torch.randint(0, vocab, (call.batch, length), device=device)
@@ -170,20 +173,20 @@ def whole_call(model: Any, call: Call, vocab: int) -> Callable[[], float]:
 
     def serve() -> float:
         state, given = past.clone(), tokens(call.tokens)
-        began = time.perf_counter()
+        began = now()
         model.prefill(given, state) if call.tokens > 1 else model.decode(given[:, 0], state)
-        return time.perf_counter() - began
+        return now() - began
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0) if call.mode == "train" else None
 
     def train() -> float:
         given = tokens(call.tokens + 1)
-        began = time.perf_counter()
+        began = now()
         torch.autograd.backward(cross_entropy(model(given[:, :-1]), given[:, 1:]))
         if optimizer is not None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return time.perf_counter() - began
+        return now() - began
 
     return train if call.mode == "train" else serve
 
