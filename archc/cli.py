@@ -22,14 +22,20 @@ from archc.kernels.errors import ArchcError
 COMMANDS = {
     "Look and compare": {
         "zoo": "archc.commands.zoo:zoo",
+        "show": "archc.commands.show:show",
         "estimate": "archc.commands.estimate:estimate",
         "profile": "archc.commands.profile:profile",
+        "schema": "archc.commands.schema:schema",
     },
     "Build and run": {
         "demo": "archc.commands.demo:demo",
         "compile": "archc.commands.compile:compile",
         "train": "archc.commands.train:train",
         "generate": "archc.commands.generate:generate",
+    },
+    "Exchange": {
+        "import": "archc.commands.import_:import_",
+        "export": "archc.commands.export:export",
     },
 }
 

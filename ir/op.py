@@ -145,6 +145,8 @@ class Op:
     """Base of every op: what the rest of archc may ask of it."""
 
     kind: ClassVar[str]
+    # The letter of layer patterns, where the field has one; else the initial of the kind.
+    letter: ClassVar[str] = ""
     # Roles of dims whose pruning equals masking exactly (masked units leave no trace in the result).
     exact: ClassVar[frozenset[str]] = frozenset()
     # Parameters that only some variants have; the maths reads None where this one lacks them.
@@ -206,6 +208,11 @@ class Op:
     def class_name(self) -> str:
         """Name of the emitted class."""
         return type(self).__name__
+
+    @classmethod
+    def usual_letter(cls) -> str:
+        """The letter that stands for this kind of block in layer patterns."""
+        return cls.letter or cls.kind[0].upper()
 
     @classmethod
     def make(cls, fields: Any, d: DimMaker) -> Self:

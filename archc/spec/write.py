@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from archc.ir.op import op_class
 from archc.spec.model import Block, Spec
 from archc.spec.pattern import write_pattern
 
@@ -23,8 +24,6 @@ _WIDTH = 110
 _PLAIN = re.compile(r"[A-Za-z][\w./@()-]*( [\w./@()-]+)*|\d+(\.\d+)?[kMBT]")
 _AMBIGUOUS = {"true", "false", "null", "yes", "no", "on", "off", "inf", "nan"}
 
-# The usual letters of layer patterns; another kind of block takes its initial.
-_USUAL = {"mamba2": "M", "attention": "*", "mlp": "-", "moe": "E", "latent_moe": "E"}
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase.replace("x", "")
 
 Layer = str | dict[str, Any]
@@ -91,7 +90,7 @@ def _families(blocks: Iterable[Block]) -> dict[Any, list[Block]]:
 
 
 def _letter(block: Block, taken: Iterable[str]) -> str:
-    choices = _USUAL.get(block.kind, block.kind[0].upper()) + _LETTERS
+    choices = op_class(block.kind).usual_letter() + _LETTERS
     return next(letter for letter in choices if letter not in set(taken))
 
 

@@ -72,6 +72,7 @@ class Attention(Op):
     per head to the softmax's denominator (gpt-oss). `qk_norm_eps` norms queries and keys per head (Qwen3).
     """
 
+    letter = "*"
     exact = frozenset({"n_kv_heads", "queries_per_kv"})
     optional = frozenset({"q_bias", "k_bias", "v_bias", "o_bias", "q_norm", "k_norm", "sinks"})
 

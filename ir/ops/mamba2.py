@@ -27,6 +27,7 @@ class Mamba2(Op):
     Heads come in `n_groups` groups that share B and C; the gated norm works over `norm_groups` equal parts.
     """
 
+    letter = "M"
     exact = frozenset({"d_state"})
     optional = frozenset({"in_proj_bias", "conv_bias", "out_proj_bias"})
 

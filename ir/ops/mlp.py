@@ -24,6 +24,7 @@ class MLP(Op):
     `clamped_swiglu` is gpt-oss's gated unit with its `alpha` and `limit`.
     """
 
+    letter = "-"
     exact = frozenset({"d_ff"})
     optional = frozenset({"up_bias", "gate_bias", "down_bias"})
 

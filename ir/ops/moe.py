@@ -53,6 +53,7 @@ class MoE(Op):
     the scores themselves, renormalised and scaled (DeepSeek-V3 2024, section 2.1.2).
     """
 
+    letter = "E"
     exact = frozenset({"experts", "d_ff", "shared_d_ff"})
     optional = frozenset({"router_bias", "correction_bias", "up_bias", "gate_proj", "gate_bias", "down_bias"})
     exposes = MappingProxyType({"experts": "router_logits", "choice": "router_choice"})
