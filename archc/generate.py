@@ -131,6 +131,4 @@ def until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
 
 def _held_back(text: str, stop: Sequence[str]) -> int:
     """How many characters at the end of `text` may be the beginning of a stop string."""
-    return max(
-        (n for s in stop for n in range(1, min(len(s) - 1, len(text)) + 1) if text.endswith(s[:n])), default=0
-    )
+    return max((n for s in stop for n in range(1, min(len(s) - 1, len(text)) + 1) if text.endswith(s[:n])), default=0)

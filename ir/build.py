@@ -76,7 +76,7 @@ class _Builder:
         self.d_model, self.vocab, self.norm, self.init_std = d_model, vocab, norm, init_std
 
     def nodes(self, layers: Sequence[Block], *, tied: bool) -> Iterator[Node]:
-        vocab = {"vocab": self.vocab, "d_model": self.d_model, "init_std": self.init_std}
+        vocab: dict[str, Any] = {"vocab": self.vocab, "d_model": self.d_model, "init_std": self.init_std}
         yield Node("embedding", Embedding(**vocab), ("tokens",))
         last = "embedding"
         for i, block in enumerate(layers):

@@ -64,7 +64,7 @@ def layer_state(
 
     base = dtype or torch.float32
     env = {**{role: d.size for role, d in op.dims.items()}, "context": max_context, "tokens": 0, "batch": batch_size}
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for state in op.state():
         named = (formats or {}).get(state.format_class)
         wide = torch.promote_types(base, torch.float32) if state.format_class == "ssm" else base
@@ -273,5 +273,6 @@ def _aligned(mask: Tensor, dim: Dim, flat: list[Dim], at: int) -> Tensor:
         for i, outer in zip(positions, dim.outer, strict=True):
             shape[i] = outer.size
     if math.prod(shape) != mask.numel():
-        raise GraphError(f"mask of `{dim.name}` has {list(mask.shape)} entries, expected {dim.size} a unit of its outer dims")
+        expected = f"{dim.size} a unit of its outer dims"
+        raise GraphError(f"mask of `{dim.name}` has {list(mask.shape)} entries, expected {expected}")
     return mask.reshape(shape)

@@ -190,7 +190,8 @@ class Graph:
 
     def with_dims(self, change: Callable[[Dim], Dim]) -> Self:
         """The graph with every dim replaced."""
-        return dataclasses.replace(self, nodes=tuple(dataclasses.replace(n, op=n.op.with_dims(change)) for n in self.nodes))
+        nodes = (dataclasses.replace(n, op=n.op.with_dims(change)) for n in self.nodes)
+        return dataclasses.replace(self, nodes=tuple(nodes))
 
     def without_blocks(self, blocks: Iterable[tuple[str, str]]) -> Self:
         """The graph without some (region, block)s: what used a block's result uses the block's input instead.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
@@ -126,7 +126,8 @@ def graph_from_json(data: Any, *, file: str = "<json>") -> Graph:
         told = [f"{_path(e['loc'])}: {e['msg'].lower()}" for e in error.errors()]
         raise GraphError("\n  ".join([f"{file}: not the JSON form of a graph:", *told])) from None
     if found["archc_graph"] != VERSION:
-        raise GraphError(f"{file}: version {found['archc_graph']} of the JSON form is unknown: this archc reads {VERSION}")
+        version = found["archc_graph"]
+        raise GraphError(f"{file}: version {version} of the JSON form is unknown: this archc reads {VERSION}")
     reader = _Reader(file)
     reader.dims(found["dims"])
     return Graph(
@@ -159,9 +160,10 @@ class _Reader:
                 raise self.error(at, f"dim `{d['name']}` is declared twice")
             within = self.dim(at, d["within"]) if "within" in d else None
             try:
-                self.known[d["name"]] = Dim(d["name"], d["size"], within, d.get("order", "free"), d.get("multiple_of", 1))
+                made = Dim(d["name"], d["size"], within, d.get("order", "free"), d.get("multiple_of", 1))
             except ArchcError as error:
                 raise self.error(at, error) from None
+            self.known[made.name] = made
 
     def dim(self, at: str, name: str) -> Dim:
         """The dim of that name."""
@@ -183,15 +185,19 @@ class _Reader:
             tuple(given.get("formats", {}).items()),
         )
 
+    def _known(self, at: str, kind: str, given: Iterable[str], known: Collection[str]) -> None:
+        for name in given:
+            if name not in known:
+                raise self.error(at, UnknownName(kind, name, known))
+
     def _op(self, at: str, given: NodeJSON) -> Op:
         try:
             made = op_class(given["op"])
         except UnknownName as error:
             raise self.error(at, error) from None
         types, roles = field_types(made), dim_roles(made)
-        for name in (*given["dims"], *given.get("attributes", {})):
-            if name not in types or (name in given["dims"]) != (name in roles):
-                raise self.error(at, UnknownName(f"field of {made.kind}", name, types))
+        self._known(at, f"dim of {made.kind}", given["dims"], roles)
+        self._known(at, f"attribute of {made.kind}", given.get("attributes", {}), types.keys() - set(roles))
         dims = {role: name and self.dim(f"{at}.dims.{role}", name) for role, name in given["dims"].items()}
         attributes = {name: _value(value, types[name]) for name, value in given.get("attributes", {}).items()}
         try:

@@ -64,7 +64,9 @@ RULES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def sample(rule: str, args: tuple[float, ...], shape: Shape, *, seed: int, key: str, dtype: dtype | None = None) -> Tensor:
+def sample(
+    rule: str, args: tuple[float, ...], shape: Shape, *, seed: int, key: str, dtype: dtype | None = None
+) -> Tensor:
     """A tensor by `rule`; the same seed and key give the same numbers whatever else is drawn."""
     import torch
 

@@ -262,7 +262,7 @@ class Op:
         if isinstance(axis, Concat):
             return functools.reduce(lambda a, b: a + b, (self.expr(p) for _, p in axis.parts))
         if isinstance(axis, Product):
-            return functools.reduce(lambda a, b: a * b, (self.expr(p) for p in axis.parts), Num(1))
+            return product(self.expr(p) for p in axis.parts)
         return Sym(self._roles[axis.name])
 
     @functools.cached_property
@@ -271,7 +271,7 @@ class Op:
 
     def elements(self, param: Param) -> Expr:
         """Elements of a parameter as an expression over roles."""
-        return functools.reduce(lambda a, b: a * b, (self.expr(a) for a in param.axes), Num(1))
+        return product(self.expr(a) for a in param.axes)
 
     @functools.cached_property
     def key(self) -> tuple[Any, ...]:
@@ -291,6 +291,12 @@ class Op:
         raise UnknownName(f"parameter of {self.kind}", name, [p.name for p in self.params()])
 
 
+def product(factors: Iterable[Expr]) -> Expr:
+    """The product of expressions; 1 of none."""
+    one: Expr = Num(1)
+    return functools.reduce(lambda a, b: a * b, factors, one)
+
+
 def stream(d_model: Axis) -> tuple[Axis, ...]:
     """Axes of a value on the residual stream: [batch, tokens, d_model]."""
     return (FREE_BATCH, FREE_TOKENS, d_model)
@@ -301,6 +307,7 @@ def stream(d_model: Axis) -> tuple[Axis, ...]:
 _OPS: dict[str, type[Op]] = {}
 
 
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True)
 def op(kind: str) -> Callable[[type[T]], type[T]]:
     """Class decorator: makes the class a frozen dataclass and registers it under `kind`."""
 
@@ -330,9 +337,13 @@ def op_class(kind: str) -> type[Op]:
     return by_kind[kind]
 
 
-@functools.cache
-def field_types(cls: type[Any]) -> Mapping[str, Any]:
+def field_types(cls: Any) -> Mapping[str, Any]:
     """The resolved annotations of a dataclass's fields."""
+    return _field_types(cls)
+
+
+@functools.cache
+def _field_types(cls: Any) -> Mapping[str, Any]:
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 

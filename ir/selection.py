@@ -73,9 +73,10 @@ class Selections(Mapping[str, Selection]):
     def _check_rows(self, selection: Selection) -> None:
         rows = int(np.prod([self.size(d) for d in selection.dim.outer], dtype=np.int64))
         if len(selection.index) != rows:
+            outer = ", ".join(f"`{d}`" for d in selection.dim.outer) or "nothing"
             raise GraphError(
-                f"a selection of `{selection.dim}` needs one row per kept unit of "
-                f"{', '.join(f'`{d}`' for d in selection.dim.outer) or 'nothing'}: got {len(selection.index)}, expected {rows}"
+                f"a selection of `{selection.dim}` needs one row per kept unit of {outer}:"
+                f" got {len(selection.index)}, expected {rows}"
             )
 
     def __getitem__(self, name: str) -> Selection:

@@ -109,6 +109,7 @@ def dim_roles(op: type[Op]) -> tuple[str, ...]:
 
 # -- parsing -----------------------------------------------------------------------------------------------------------
 
+
 class _Parser:
     def __init__(self, file: str) -> None:
         self.file = file
@@ -248,7 +249,8 @@ class _Parser:
                 raise line.error(f"unknown dim `{given[role]}`{suggestion(str(given[role]), self.dims)}")
             optional = type(None) in getattr(field_types(op)[role], "__args__", ())
             if dim is None and not optional:
-                raise line.error(f"`{op.kind}` needs a dim `{role}`: declare `dim {node_id}.{role} = ...` or `dim {role}`", 1)
+                told = f"declare `dim {node_id}.{role} = ...` or `dim {role}`"
+                raise line.error(f"`{op.kind}` needs a dim `{role}`: {told}", 1)
             yield role, dim
 
     def _node_formats(self, line: Line) -> tuple[tuple[str, str], ...]:

@@ -6,14 +6,15 @@
 
         def apply(self, graph, ctx): ...
 
-`str(DropLayers(layers=(3, 5)))` is `drop-layers{layers=(3, 5)}`, and `archc.passes.text` parses it back. A pass is pure:
-it gives a new graph and the WeightMap that carries the old graph's weights into it.
+`str(DropLayers(layers=(3, 5)))` is `drop-layers{layers=(3, 5)}`, and `archc.passes.text` parses it back. A pass is
+pure: it gives a new graph and the WeightMap that carries the old graph's weights into it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -72,6 +73,7 @@ _PASSES: dict[str, type[Pass]] = {}
 _KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True)
 def register_pass(name: str) -> Callable[[type[T]], type[T]]:
     """Class decorator: makes the class a frozen dataclass and registers it under a kebab-case name."""
 

@@ -39,7 +39,7 @@ class Pipeline:
         return "\n".join(map(str, self.passes))
 
     def check(self, holds: Iterable[str] = ()) -> None:
-        """Raise one PassError that lists every fact a pass requires and neither `holds` nor a pass before it provides."""
+        """Raise one PassError listing what a pass requires and neither `holds` nor a pass before it provides."""
         facts, problems = set(holds), []
         for one in self.passes:
             for fact in sorted(one.requires - facts):

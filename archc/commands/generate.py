@@ -30,9 +30,7 @@ def generate(
     from archc.generate import generate as stream
     from archc.train.tokenizer import find_tokenizer
 
-    sampling = Sampling(
-        temperature=temperature, top_p=top_p, seed=seed, max_tokens=max_tokens, stop=tuple(stop or ())
-    )
+    sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed, max_tokens=max_tokens, stop=tuple(stop or ()))
     model = load_emitted(package, device=device, dtype=dtype)
     text = find_tokenizer(tokenizer or str(package))
 

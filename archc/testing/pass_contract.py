@@ -1,7 +1,7 @@
 """The pass contract: what must hold of every registered pass, checked on its own `Examples` over the zoo's tiny-hybrid.
 
-    @pytest.mark.parametrize("one", example_passes(), ids=str)
-    class TestPasses(PassContract): ...
+@pytest.mark.parametrize("one", example_passes(), ids=str)
+class TestPasses(PassContract): ...
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from typing import Any
@@ -30,6 +31,7 @@ def blocks(draw: st.DrawFn) -> tuple[str, Any]:
     return cls.kind, draw(records(cls.Fields).filter(lambda f: not list(cls.check(f))))
 
 
+@functools.cache
 def records(cls: type[Any]) -> st.SearchStrategy[Any]:
     """A frozen dataclass, every field drawn by its annotation, half the time left at its default."""
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -40,6 +42,7 @@ def records(cls: type[Any]) -> st.SearchStrategy[Any]:
     return st.builds(cls, **given)
 
 
+@functools.cache
 def values(annotation: Any) -> st.SearchStrategy[Any]:
     """A value of an annotated type, within its bounds."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
@@ -58,13 +61,16 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     return plain[annotation]
 
 
-def bounded(kind: Any, limits: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+def bounded(kind: Any, limits: Any) -> st.SearchStrategy[Any]:
     """A number within annotated bounds; sizes stay small, and mostly even, so that rules between them hold often."""
     if kind is int:
-        low = max([1, *(m.ge for m in limits if isinstance(m, Ge)), *(m.gt + 1 for m in limits if isinstance(m, Gt))])
+        least: list[Any] = [m.ge for m in limits if isinstance(m, Ge)]
+        above: list[Any] = [m.gt for m in limits if isinstance(m, Gt)]
+        low = max([1, *least, *(n + 1 for n in above)])
         return st.sampled_from([n for n in (1, 2, 3, 4, 6, 8, 12) if n >= low])
-    top = min([1e6, *(m.le for m in limits if isinstance(m, Le))])
-    return floats().filter(lambda x: 0 < x <= top)
+    most: list[Any] = [m.le for m in limits if isinstance(m, Le)]
+    top = min([1e6, *most])
+    return floats().filter(lambda x: bool(0 < x <= top))
 
 
 def floats() -> st.SearchStrategy[float]:
@@ -83,10 +89,15 @@ def graphs(draw: st.DrawFn) -> Graph:
         layers=draw(st.lists(blocks(), max_size=5)),
         norm=Norm(kind=draw(st.sampled_from(["rms", "layer", "layer1p"])), eps=draw(st.sampled_from([1e-5, 1e-6]))),
         tied=draw(st.booleans()),
-        mtp=draw(st.none() | st.builds(MTP, layers=st.lists(blocks(), min_size=1, max_size=2), steps=st.integers(1, 3))),
-        formats=draw(st.dictionaries(st.sampled_from(CLASSES), st.sampled_from(sorted(FORMATS)))).items(),
+        mtp=draw(st.none() | mtps()),
+        formats=tuple(draw(st.dictionaries(st.sampled_from(CLASSES), st.sampled_from(sorted(FORMATS)))).items()),
     )
     return dataclasses.replace(graph, nodes=tuple(draw(formatted(n)) for n in graph.nodes))
+
+
+def mtps() -> st.SearchStrategy[MTP]:
+    """Multi-token prediction of one or two blocks, in up to three steps."""
+    return st.builds(MTP, layers=st.lists(blocks(), min_size=1, max_size=2), steps=st.integers(1, 3))
 
 
 @st.composite

@@ -80,7 +80,7 @@ class Attention(Op):
     n_kv_heads: Dim
     queries_per_kv: Dim
     head_dim: Dim
-    mask: str = "causal"
+    mask: Literal["causal", "bidirectional"] = "causal"
     window: int | None = None
     rope: Rope | None = None
     qk_norm_eps: float | None = None
@@ -124,10 +124,12 @@ class Attention(Op):
             return
         rotated = fields.rope.partial * fields.head_dim
         if int(rotated) % 2 or int(rotated) == 0:
-            yield "rope", f"rotary embedding needs an even number of channels: got {fields.rope.partial} of {fields.head_dim}", ""
+            got = f"got {fields.rope.partial} of {fields.head_dim}"
+            yield "rope", f"rotary embedding needs an even number of channels: {got}", ""
         given = fields.rope.frequencies
         if given is not None and len(given) != int(rotated) // 2:
-            yield "rope", f"`frequencies` must be one per rotated pair: got {len(given)}, expected {int(rotated) // 2}", ""
+            got = f"got {len(given)}, expected {int(rotated) // 2}"
+            yield "rope", f"`frequencies` must be one per rotated pair: {got}", ""
 
     @classmethod
     def make(cls, fields: Any, d: DimMaker) -> Self:
@@ -190,7 +192,7 @@ class Attention(Op):
     def constants(self) -> Iterator[Constant]:
         if self.rope is None:
             return
-        args = {"head_dim": self.head_dim.size, "theta": self.rope.theta, "partial": self.rope.partial}
+        args: dict[str, Any] = {"head_dim": self.head_dim.size, "theta": self.rope.theta, "partial": self.rope.partial}
         if self.rope.scaling is not None:
             args["scaling"] = {k: v for k, v in asdict(self.rope.scaling).items() if v is not None}
         if self.rope.frequencies is not None:
@@ -224,7 +226,7 @@ class Attention(Op):
         """How many (query, key) pairs the new tokens of a sequence attend: exact for every mask."""
         past = CONTEXT_SYM - TOKENS_SYM
         if self.mask != "causal":
-            return TOKENS_SYM * CONTEXT_SYM if self.window is None else TOKENS_SYM * minimum(CONTEXT_SYM, Num(self.window))
+            return TOKENS_SYM * self.kv_tokens
         if self.window is None:
             return TOKENS_SYM * past + TOKENS_SYM * (TOKENS_SYM + 1) / 2
         # The first `growing` queries see fewer than `window` keys, one more each; the rest see `window`.

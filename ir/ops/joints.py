@@ -59,7 +59,8 @@ class Shift(Op):
 class MTPJoint(Op):
     """Joins the hidden state with a later token's embedding: both normed, side by side, projected to d_model.
 
-    It is the entry of a step of multi-token prediction (DeepSeek-V3 2024, section 2.2). Nemotron 3 calls its parameters `enorm`, `hnorm` and `eh_proj`. Inputs: hidden, embedding.
+    It is the entry of a step of multi-token prediction (DeepSeek-V3 2024, section 2.2). Nemotron 3 calls its
+    parameters `enorm`, `hnorm` and `eh_proj`. Inputs: hidden, embedding.
     """
 
     d_model: Dim

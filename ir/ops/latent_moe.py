@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
@@ -31,7 +31,7 @@ class LatentMoE(MoE):
 
     latent: Dim
 
-    Fields = LatentMoEFields
+    Fields: ClassVar[Any] = LatentMoEFields
     Examples = (
         {"experts": 6, "top_k": 2, "d_ff": 12, "shared_d_ff": 9, "activation": "relu2", "router": "sigmoid",
          "correction_bias": True, "scale": 5.0, "latent": 8},

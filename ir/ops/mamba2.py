@@ -77,7 +77,8 @@ class Mamba2(Op):
             return
         parts = fields.norm_groups
         if parts is not None and heads * fields.head_dim % parts:
-            yield "norm_groups", f"`norm_groups` must divide n_heads * head_dim = {heads * fields.head_dim}: got {parts}", ""
+            inner = heads * fields.head_dim
+            yield "norm_groups", f"`norm_groups` must divide n_heads * head_dim = {inner}: got {parts}", ""
         low, high = fields.dt_limit
         if not 0 <= low < high:
             yield "dt_limit", f"`dt_limit` must be [low, high] with 0 <= low < high: got [{low}, {high}]", ""

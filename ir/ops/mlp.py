@@ -96,10 +96,7 @@ class MLP(Op):
 
         (x,) = inputs
         h = linear(x, m.up_proj, m.up_bias)  # [B, L, F]
-        if self.gated:
-            h = gate_unit(self, m, linear(x, m.gate_proj, m.gate_bias), h)
-        else:
-            h = unit(self, h)
+        h = gate_unit(self, m, linear(x, m.gate_proj, m.gate_bias), h) if self.gated else unit(self, h)
         h = m.tap("hidden", h, self.d_ff)
         return linear(h, m.down_proj, m.down_bias)
 

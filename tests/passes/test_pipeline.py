@@ -67,7 +67,9 @@ def test_what_a_pass_requires_must_hold() -> None:
     graph = load("tiny-hybrid")
     assert apply(graph, "score-it; use-scores")[0] == graph
     assert apply(graph, "use-scores", Context(frozenset({"scores"})))[0] == graph
-    with pytest.raises(PassError, match=r"`use-scores` requires `scores`, which does not hold there: score-it provides"):
+    with pytest.raises(
+        PassError, match=r"`use-scores` requires `scores`, which does not hold there: score-it provides"
+    ):
         apply(graph, "score-it; use-scores; use-scores")
 
 
