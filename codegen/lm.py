@@ -12,6 +12,7 @@ from archc import __version__
 from archc.codegen.blocks import block_form
 from archc.codegen.classes import EXTRAS, class_names, print_class
 from archc.codegen.kernel_source import kernels_text, state_text
+from archc.codegen.layout import WIDTH
 from archc.codegen.modules import module
 from archc.codegen.names import member
 from archc.codegen.printer import Line, render
@@ -58,7 +59,8 @@ class _Emitter:
         self.graph, self.plan = graph, structure(graph)
         formats = {k: v for k, v in graph.formats if k in ("kv", "ssm", "conv")}
         self.owners = [n for n in graph.nodes if is_module(n) and not n.owner]
-        self.modules = {n.id: module(n.op, formats) for n in self.owners}
+        self.ahead = [n for n in self.owners if not graph.in_mtp(n) and not n.op.streams]
+        self.modules = {n.id: module(n.op, formats, stateful=not self.ahead) for n in self.owners}
         self.names = class_names((self.modules[n.id].source, n.op) for n in self.owners)
         steps = self.plan.steps[:1]
         self.blocks = [*self.plan.layers.blocks, *(b for s in steps for b in s.blocks.blocks)]
@@ -115,6 +117,11 @@ class _Emitter:
         listed = " and ".join([", ".join(kinds[:-1]), kinds[-1]] if len(kinds) > 1 else kinds)
         return f"A language model of {listed} layers{', with multi-token prediction' if self.plan.steps else ''}."
 
+    def _looks_ahead(self) -> str:
+        """Why sequences cannot be fed piece by piece; empty where they can."""
+        found = dict.fromkeys(self._class(n) for n in self.ahead)
+        return f"{' and '.join(found)} layers look ahead" if found else ""
+
     def _refusal(self) -> str:
         """Why a state cannot be rewound; empty where it can."""
         bound = dict.fromkeys(
@@ -157,15 +164,19 @@ class _Emitter:
             "layer_arguments": called,
             "leave": render(final, INDENT),
             "head": render(head, INDENT),
-            "stateful": self.form.stateful,
+            "looks_ahead": self._looks_ahead(),
             "taps": self._taps(),
         }
 
     def _taps(self) -> str:
-        """Examples of taps, those that ops expose by name included."""
+        """Examples of taps: a layer, a module of it, and each that an op exposes by name, at its first layer."""
         role = next(iter(self.form.own))
-        exposed = dict.fromkeys(f"{role}.{e}" for n in self.owners if n.block for e in n.op.exposes.values())
-        return " or ".join([f"layers.{i}{p}" for i, p in enumerate(["", f".{role}", *(f".{e}" for e in exposed)])])
+        examples = {"": "layers.0", role: f"layers.0.{role}"}
+        for i, block in enumerate(self.plan.layers.blocks):
+            for node, exposed in ((n, e) for n in block for e in n.op.exposes.values()):
+                examples.setdefault(exposed, f"layers.{i}.{node.role}.{exposed}")
+        *most, last = examples.values()
+        return f"{', '.join(most)} or {last}"
 
     def _mtp(self) -> dict[str, Any]:
         """The parts of the MTP class; empty without multi-token prediction."""
@@ -173,6 +184,7 @@ class _Emitter:
             return {}
         step = self.plan.steps[0]
         sources = [self.modules[n.id].source for block in step.blocks.blocks for n in block if n.id in self.modules]
+        streams = all(n.op.streams for block in step.blocks.blocks for n in block)
         given = {"segments": "segments", "state": "None if states is None else states[i]"}
         plain = {"segments": "segments", "state": "None"}
         return {
@@ -183,7 +195,7 @@ class _Emitter:
             "leave": self._call(step.norm, ["x"]),
             "layer_arguments": self.form.call_arguments(given),
             "plain_arguments": self.form.call_arguments(plain),
-            "drafts": any(s.state for s in sources) and all(s.rewindable for s in sources),
+            "drafts": any(s.state for s in sources) and all(s.rewindable for s in sources) and streams,
         }
 
     # -- config.json --------------------------------------------------------------------------------------------------
@@ -208,7 +220,7 @@ class _Emitter:
 def _import(module_name: str, names: Sequence[str]) -> list[str]:
     """A relative import, one name a line where it is long."""
     line = f"from .{module_name} import {', '.join(names)}"
-    if len(line) <= 100:
+    if len(line) <= WIDTH:
         return [line]
     return [f"from .{module_name} import (", *(f"    {name}," for name in names), ")"]
 

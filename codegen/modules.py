@@ -50,9 +50,12 @@ class Module:
     values: Mapping[str, Any]
 
 
-def module(op: Op, formats: Mapping[str, str]) -> Module:
-    """The class and arguments of an op; `formats` are the graph's formats by class (kv, ssm, conv)."""
-    source = _source(_signature(op), _Same(op), tuple(sorted(formats.items())))
+def module(op: Op, formats: Mapping[str, str], *, stateful: bool = True) -> Module:
+    """The class and arguments of an op; `formats` are the graph's formats by class (kv, ssm, conv).
+
+    Where the model cannot be fed piece by piece nothing is `stateful`.
+    """
+    source = _source(_signature(op), _Same(op), tuple(sorted(formats.items())), stateful)
     return Module(source, {name: _value(op, name) for name, _ in source.arguments})
 
 
@@ -68,8 +71,8 @@ class _Same:
 
 
 @functools.lru_cache(maxsize=256)
-def _source(signature: Any, same: _Same, formats: tuple[tuple[str, str], ...]) -> ModuleSource:
-    return _Builder(same.op, dict(formats)).source()
+def _source(signature: Any, same: _Same, formats: tuple[tuple[str, str], ...], stateful: bool) -> ModuleSource:
+    return _Builder(same.op, dict(formats), stateful).source()
 
 
 def constant_arguments(op: Op, constant: Constant) -> dict[str, Any]:
@@ -95,15 +98,16 @@ def _value(op: Op, name: str) -> Any:
 
 
 class _Builder:
-    def __init__(self, op: Op, formats: Mapping[str, str]) -> None:
+    def __init__(self, op: Op, formats: Mapping[str, str], stateful: bool) -> None:
         numbers = {k: named(v, f"self.{k}") for k, v in op.attributes.items()}
         self.op, self.formats = dataclasses.replace(op, **numbers), formats
-        self.traced = trace(self.op)
+        self.traced = trace(self.op, stateful=stateful)
         self.lines = body(self.traced)
         self.forward = render(self.lines, " " * 8)
         self.params = tuple(op.params())
         everything = {name: f"self.{name}" for name in (*op.dims, *op.derived())}
-        self.state = tuple((s.name, self._zeros(s, Sizes(self.op, everything))) for s in self.op.state())
+        states = self.op.state() if stateful else ()
+        self.state = tuple((s.name, self._zeros(s, Sizes(self.op, everything))) for s in states)
         self.read = set(re.findall(r"self\.(\w+)", " ".join([self.forward, *(code for _, code in self.state)])))
         self.needed = self._needed()
 

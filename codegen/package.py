@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc import __version__
+from archc.codegen.layout import WIDTH
 from archc.codegen.lm import emit_model
 from archc.codegen.names import package_name
 from archc.codegen.readme import readme
@@ -73,6 +74,7 @@ def emit_sources(graph: Graph, *, package: str = "model", command: str = "") -> 
         "weights.py": render_template("weights.py", version=__version__),
         "config.json": _json(config) + "\n",
         "README.md": readme(graph, emitted, package),
+        "ruff.toml": f"line-length = {WIDTH}\n",
         PACKAGE_GRAPH: print_graph(graph),
     }
 

@@ -133,9 +133,7 @@ class _Printer:
             items = {int(n.args[1]): n for n in unpacked}  # type: ignore[arg-type]
             value = self.code(root)
             wanted = statement.targets or results(root.target)  # type: ignore[arg-type]
-            targets = tuple(
-                self._bind(items[i], name, number) if i in items else "_" for i, name in enumerate(wanted)
-            )
+            targets = tuple(self._bind(items[i], name, number) if i in items else "_" for i, name in enumerate(wanted))
             yield Line(targets, value, statement.above, statement.beside)
         else:
             name = statement.targets[0] if len(statement.targets) == 1 else _own_name(root)

@@ -42,16 +42,17 @@ class Trace:
     inputs: tuple[str, ...]
 
 
-def trace(op: Op, names: Mapping[str, Any] | None = None) -> Trace:
+def trace(op: Op, names: Mapping[str, Any] | None = None, *, stateful: bool = True) -> Trace:
     """Trace `op.forward`. Dims, derived sizes and numeric attributes are numbers named `self.<name>`, or as `names`
-    says; parameters and constants are `get_attr` nodes; a tap that the op exposes is a `call_module`."""
-    return _OpTracer(op, names or {}).trace()
+    says; parameters and constants are `get_attr` nodes; a tap that the op exposes is a `call_module`. The state is
+    None where the op has none, and where `stateful` says that none is kept."""
+    return _OpTracer(op, names or {}, stateful=stateful and any(True for _ in op.state())).trace()
 
 
 class _OpTracer(GraphAppendingTracer):
-    def __init__(self, op: Op, names: Mapping[str, Any]) -> None:
+    def __init__(self, op: Op, names: Mapping[str, Any], *, stateful: bool) -> None:
         super().__init__(fx.Graph())
-        self.op, self.names = op, names
+        self.op, self.names, self.stateful = op, names, stateful
         self.calls: list[FrameType] = []
 
     def trace(self) -> Trace:
@@ -112,6 +113,8 @@ class _Names:
         self._made: dict[str, fx.Proxy] = {}
 
     def __getattr__(self, name: str) -> Any:
+        if name == "state" and not self._tracer.stateful:
+            return None
         if name in ("segments", "state"):
             return self._once(name, "placeholder")
         if name in self._nodes:

@@ -77,7 +77,7 @@ class MoE(Op):
     limit: float = 7.0
     init_std: float = 0.02
 
-    Fields: ClassVar[Any] = MoEFields
+    Fields = MoEFields
     Examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {"experts": 6, "top_k": 2, "d_ff": 12, "shared_d_ff": 9, "activation": "relu2", "router": "sigmoid",
          "correction_bias": True, "scale": 2.5},
@@ -116,21 +116,15 @@ class MoE(Op):
         )
 
     @classmethod
-    def _more(cls, fields: Any, d: DimMaker) -> dict[str, Any]:
+    def _more(cls, fields: Any, d: DimMaker) -> dict[str, Dim]:
         """Dims that a variant adds."""
         return {}
 
     def fields(self) -> Any:
         sizes = {role: d.size for role, d in self.dims.items() if role != "d_model"}
         same = {name: getattr(self, name) for name in _SAME}
-        given: dict[str, Any] = {
-            **sizes,
-            **same,
-            "router": self.score,
-            "correction_bias": self.has_correction_bias,
-            "router_bias": self.has_router_bias,
-        }
-        return self.Fields(**given)
+        renamed = {"router": self.score, "correction_bias": self.has_correction_bias, "router_bias": self.has_router_bias}
+        return self.Fields(**sizes, **same, **renamed)
 
     @property
     def summary(self) -> str:
@@ -188,7 +182,7 @@ class MoE(Op):
         (x,) = inputs
         tokens = x.reshape(-1, m.d_model)  # [T, D]
         weights, experts = self._choose(m, tokens)
-        y: Tensor = self._mix(m, tokens, weights, experts).view(x.shape)  # [B, L, D]
+        y = self._mix(m, tokens, weights, experts).view(x.shape)  # [B, L, D]
         if self.shared_d_ff is not None:
             y = y + self._shared_forward(m, x)
         return y
@@ -239,7 +233,10 @@ class MoE(Op):
         from archc.kernels.reference import linear
 
         h = linear(x, m.shared_up_proj)  # [B, L, F shared]
-        h = gate_unit(self, m, linear(x, m.shared_gate_proj), h) if self.gated else unit(self, h)
+        if self.gated:
+            h = gate_unit(self, m, linear(x, m.shared_gate_proj), h)
+        else:
+            h = unit(self, h)
         h = m.tap("shared", h, self.shared_d_ff)  # type: ignore[arg-type]
         return linear(h, m.shared_down_proj)
 

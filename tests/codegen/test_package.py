@@ -16,10 +16,12 @@ import torch
 from archc.codegen import emit_package, emit_sources
 from archc.codegen.weights import write_weights
 from archc.emitted import import_emitted
+from archc.ir.build import MTP
 from archc.ir.graph import Graph
 from archc.ir.init import init_weights
 from archc.ir.op import registered_ops
 from archc.kernels.errors import ArchcError, GraphError, UnsupportedError, WeightError
+from tests.codegen.conftest import ATTENTION, DRAFT, MAMBA, MLP_RELU2, block, model
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = "ARCHC_UPDATE_GOLDENS"
@@ -70,12 +72,14 @@ def test_runs_without_archc(compiled: Any) -> None:
 
 
 def test_sources_are_clean(compiled: Any) -> None:
-    for command in (
-        ["check", "--isolated", "--select", "E,F,I,UP,B", "--line-length", "120", "--target-version", "py311"],
-        ["format", "--isolated", "--line-length", "120", "--check", "--exclude", "kernels.py"],
-    ):
+    check_with_ruff(compiled.folder)
+
+
+def check_with_ruff(folder: Path) -> None:
+    """As anyone would run it in the folder: the package says how wide its lines are."""
+    for command in (["check", "--select", "E,F,I,UP,B,SIM"], ["format", "--check"]):
         run = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, compiled.folder], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "ruff", *command, folder], capture_output=True, text=True, check=False
         )
         assert run.returncode == 0, run.stdout
 
@@ -246,6 +250,25 @@ def test_strings_of_ops_are_literals(graphs: dict[str, Graph]) -> None:
     source = emit_sources(dataclasses.replace(graph, nodes=nodes))["modeling.py"]
     assert f"score={json.dumps(EVIL)}" in source
     assert "\nimport os" not in source
+
+
+def test_a_model_that_looks_ahead_takes_whole_sequences(tmp_path: Path) -> None:
+    layers = [MAMBA, block("attention", n_heads=4, n_kv_heads=2, head_dim=6, mask="bidirectional"), MLP_RELU2]
+    graph = model("ahead", layers, mtp=DRAFT)
+    folder = emit_package(graph, tmp_path / "ahead", weights=init_weights(graph))
+    check_with_ruff(folder)
+    assert "prefill" not in (folder / "modeling.py").read_text()
+    loaded = import_emitted(folder).load()
+    h = loaded.hidden(torch.arange(6)[None])
+    assert len(loaded.mtp(h, torch.arange(6)[None])) == 2
+    with pytest.raises(RuntimeError, match="cannot be fed piece by piece: BidirectionalAttention layers look ahead"):
+        loaded.new_state(1, 8)
+
+
+def test_steps_that_look_ahead_do_not_draft() -> None:
+    ahead = block("attention", n_heads=4, n_kv_heads=2, head_dim=6, mask="bidirectional")
+    source = emit_sources(model("ahead", [MAMBA], mtp=MTP(layers=[ATTENTION, ahead], steps=1)))
+    assert "draft" not in source["modeling.py"] + source["state.py"]
 
 
 def test_other_forms_are_refused(graphs: dict[str, Graph]) -> None:
