@@ -36,8 +36,8 @@ def test_show_json_adds_up() -> None:
     counted = sum(kind["params"] * kind["count"] for kind in shown["kinds"])
     assert counted == shown["params"]["total"] + shown["params"]["mtp"]
     assert (shown["layers"], shown["mtp_pattern"]) == (88, "*E")
-    # KV of 8 attention layers, two heads of 128, bf16, and the one of multi-token prediction
-    assert sum(k["state_bytes_per_token"] * k["count"] for k in shown["kinds"]) == 9 * 2 * 2 * 128 * 2
+    # keys and values of 8 attention layers, two heads of 128 channels, in bf16
+    assert sum(k["state_bytes_per_token"] * k["count"] for k in shown["kinds"]) == 8 * 2 * 2 * 128 * 2
 
 
 def test_show_gives_the_text_and_json_forms(tmp_path: Path) -> None:
