@@ -77,7 +77,7 @@ class MoE(Op):
     limit: float = 7.0
     init_std: float = 0.02
 
-    Fields = MoEFields
+    Fields: ClassVar[Any] = MoEFields
     Examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {"experts": 6, "top_k": 2, "d_ff": 12, "shared_d_ff": 9, "activation": "relu2", "router": "sigmoid",
          "correction_bias": True, "scale": 2.5},
@@ -116,15 +116,21 @@ class MoE(Op):
         )
 
     @classmethod
-    def _more(cls, fields: Any, d: DimMaker) -> dict[str, Dim]:
+    def _more(cls, fields: Any, d: DimMaker) -> dict[str, Any]:
         """Dims that a variant adds."""
         return {}
 
     def fields(self) -> Any:
         sizes = {role: d.size for role, d in self.dims.items() if role != "d_model"}
         same = {name: getattr(self, name) for name in _SAME}
-        renamed = {"router": self.score, "correction_bias": self.has_correction_bias, "router_bias": self.has_router_bias}
-        return self.Fields(**sizes, **same, **renamed)
+        given: dict[str, Any] = {
+            **sizes,
+            **same,
+            "router": self.score,
+            "correction_bias": self.has_correction_bias,
+            "router_bias": self.has_router_bias,
+        }
+        return self.Fields(**given)
 
     @property
     def summary(self) -> str:
@@ -182,7 +188,7 @@ class MoE(Op):
         (x,) = inputs
         tokens = x.reshape(-1, m.d_model)  # [T, D]
         weights, experts = self._choose(m, tokens)
-        y = self._mix(m, tokens, weights, experts).view(x.shape)  # [B, L, D]
+        y: Tensor = self._mix(m, tokens, weights, experts).view(x.shape)  # [B, L, D]
         if self.shared_d_ff is not None:
             y = y + self._shared_forward(m, x)
         return y
@@ -233,10 +239,7 @@ class MoE(Op):
         from archc.kernels.reference import linear
 
         h = linear(x, m.shared_up_proj)  # [B, L, F shared]
-        if self.gated:
-            h = gate_unit(self, m, linear(x, m.shared_gate_proj), h)
-        else:
-            h = unit(self, h)
+        h = gate_unit(self, m, linear(x, m.shared_gate_proj), h) if self.gated else unit(self, h)
         h = m.tap("shared", h, self.shared_d_ff)  # type: ignore[arg-type]
         return linear(h, m.shared_down_proj)
 
