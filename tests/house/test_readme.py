@@ -1,37 +1,84 @@
-"""The README's commands run: every `$ archc ...` line of its ```console blocks, in order, in one new folder."""
+"""The README is true: its console blocks run and print what it shows, its Python runs, its spec is the example's."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
 
 
-def commands(text: str) -> list[str]:
-    """The archc commands of a page, comments after two spaces and a # taken off, training cut to seconds."""
-    blocks = re.findall(r"^```console\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ archc ")]
-    return [re.sub(r"--minutes \S+", "--minutes 0.05", re.sub(r"\s+# .*$", "", line)) for line in lines]
+@dataclass(frozen=True)
+class Shown:
+    """A command of a page, training cut to seconds, and the lines that the page shows of what it prints."""
+
+    command: str
+    lines: tuple[str, ...]
+
+    def missing(self, printed: str) -> list[str]:
+        """The shown lines that were not printed, in order; columns may be wider or narrower."""
+        have = iter([squeezed(line) for line in printed.splitlines()])
+        return [line for line in self.lines if squeezed(line) not in have]
+
+
+def squeezed(line: str) -> str:
+    """A line with one blank between words."""
+    return " ".join(line.split())
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    """The fenced blocks of a kind."""
+    return re.findall(rf"^```{kind}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> list[Shown]:
+    """The archc commands of a page's console blocks; a line of `...` stands for lines left out."""
+    found = []
+    for part in re.split(r"^\$ ", "".join(blocks(text, "console")), flags=re.MULTILINE)[1:]:
+        first, *lines = part.splitlines()
+        command = re.sub(r"--minutes \S+", "--minutes 0.05", re.sub(r"\s+# .*$", "", first))
+        found.append(Shown(command, tuple(line for line in lines if line != "...")))
+    return [shown for shown in found if shown.command.startswith("archc ")]
 
 
 def test_commands_are_found_and_shortened() -> None:
-    page = "a\n```console\n$ make demo\n$ archc train m -o c --minutes 2  # learn\n  out\n```\n```\n$ archc no\n```\n"
-    assert commands(page) == ["archc train m -o c --minutes 0.05"]
+    page = (
+        "a\n```console\n$ make demo\n$ archc train m -o c --minutes 2  # learn\n  out\n...\n```\n```\n$ archc no\n```\n"
+    )
+    (shown,) = commands(page)
+    assert shown == Shown("archc train m -o c --minutes 0.05", ("  out",))
+    assert shown.missing("more\n out\n") == [] and shown.missing("more\n") == ["  out"]
+
+
+def test_the_spec_is_the_example() -> None:
+    (spec,) = (b for b in blocks(README.read_text(encoding="utf-8"), "yaml") if "examples/hybrid.yaml" in b)
+    assert spec.partition("\n")[2] == (ROOT / "examples/hybrid.yaml").read_text(encoding="utf-8").partition("\n")[2]
 
 
 @pytest.mark.slow
-def test_readme_commands_run(tmp_path: Path) -> None:
-    found = commands(README.read_text(encoding="utf-8"))
-    assert found, "the README shows no command"
-    for command in found:
-        arguments = shlex.split(command)[1:]
-        run = subprocess.run(
-            [sys.executable, "-m", "archc", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert run.returncode == 0, f"{command}\n{run.stdout[-2000:]}{run.stderr}"
+def test_readme_runs(tmp_path: Path) -> None:
+    page = README.read_text(encoding="utf-8")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    found = commands(page)
+    assert len(found) > 8, "the README shows too few commands"
+    for shown in found:
+        printed = python(tmp_path, "-m", "archc", *shlex.split(shown.command)[1:])
+        assert not shown.missing(printed), f"{shown.command}\n{printed}"
+    for code in blocks(page, "python"):
+        told = re.findall(r"^print\(.*\)  # (.*)$", code, flags=re.MULTILINE)
+        assert python(tmp_path, "-c", code).splitlines() == told
+
+
+def python(folder: Path, *arguments: str) -> str:
+    """What Python prints when run in a folder; it must succeed."""
+    run = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, f"{arguments}\n{run.stdout[-2000:]}{run.stderr}"
+    return run.stdout
