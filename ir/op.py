@@ -155,8 +155,9 @@ class Op:
     exposes: ClassVar[Mapping[str, str]] = {}
     # The fields a spec gives for this op (a frozen dataclass), None for ops that only the builder makes.
     Fields: ClassVar[Any] = None
-    # Small field sets that the op contract runs: no two dims equal, groups and choices above one.
-    Examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    # Small field sets that the op contract runs, the first two at different widths of the stream: no two dims equal,
+    # groups and choices above one.
+    Examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {})
 
     def params(self) -> Iterator[Param]:
         """The parameters, in the order they are printed and stored."""

@@ -89,6 +89,7 @@ class OpContract:
         assert len(set(names)) == len(names)
 
     def test_dims_differ_and_groups_exceed_one(self, op: Op) -> None:
+        assert len({example.sizes for example in type(op).examples()}) > 1
         assert len(set(op.sizes)) == len(op.sizes)
         assert all(op.dims[role].size > 1 for role in ("n_groups", "n_kv_heads") if role in op.dims)
         assert op.attributes.get("top_k", 2) > 1
