@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, MutableMapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -121,11 +121,26 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; an ArchcError is printed as its message, with exit status 2."""
+    """Run the command line; an error of archc or of the file system is one message, with exit status 2."""
     try:
         app()
     except ArchcError as error:
-        if os.environ.get("ARCHC_DEBUG", "0") not in ("", "0"):
+        if _debugging():
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_ERROR)
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader (`head`) has seen enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if _debugging():
+            raise
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _debugging() -> bool:
+    return os.environ.get("ARCHC_DEBUG", "0") not in ("", "0")
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(EXIT_ERROR)

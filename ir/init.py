@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from archc.ir.graph import Graph
@@ -79,8 +79,11 @@ def sample(
 
 def init_weights(graph: Graph, *, seed: int = 0, dtype: dtype | None = None) -> dict[str, Tensor]:
     """Fresh weights of every owned parameter, by key `<scope>.<param>`."""
-    found = {}
+    return dict(each_weight(graph, seed=seed, dtype=dtype))
+
+
+def each_weight(graph: Graph, *, seed: int = 0, dtype: dtype | None = None) -> Iterator[tuple[str, Tensor]]:
+    """The same one by one, for models that do not fit into memory."""
     for node, param in graph.params():
         key = f"{graph.scopes[node.id]}.{param.name}"
-        found[key] = sample(param.init.rule, param.init.args, param.shape, seed=seed, key=key, dtype=dtype)
-    return found
+        yield key, sample(param.init.rule, param.init.args, param.shape, seed=seed, key=key, dtype=dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -47,6 +49,7 @@ def train(
     )
     graph = load(model)
     _check_vocabulary(graph)
+    _check_memory(graph)
     parent = load_checkpoint(model) if is_checkpoint_dir(Path(model)) else None
     weights = parent.weights() if parent else init_weights(graph, seed=seed)
     corpus = standard_library_corpus()
@@ -66,6 +69,20 @@ def _check_vocabulary(graph: Graph) -> None:
     size, needed = graph.dims["vocab"].size, ByteTokenizer().vocab_size
     if size < needed:
         raise UnsupportedError(f"training on bytes needs a vocabulary of at least {needed}: {graph.name} has {size}")
+
+
+def _check_memory(graph: Graph) -> None:
+    """Weights, gradients and AdamW's two moments in fp32 must fit, or the machine would kill the run."""
+    from archc.kernels.errors import UnsupportedError
+    from archc.units import format_size
+
+    needed = 16 * sum(map(math.prod, graph.weight_shapes().values()))
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise UnsupportedError(
+            f"training {graph.name} takes {format_size(needed)} for weights, gradients and AdamW:"
+            f" this machine has {format_size(there)}"
+        )
 
 
 def _has_mtp(graph: Graph) -> bool:

@@ -58,9 +58,10 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if (self.seconds is None) == (self.steps is None):
             raise ArchcError(f"a run has a budget of seconds or of steps: got {self.seconds=}, {self.steps=}")
-        for name in ("batch", "length_tokens", "learning_rate", "clip_norm", "eval_windows"):
-            if getattr(self, name) <= 0:
-                raise ArchcError(f"`{name}` must be positive: got {getattr(self, name)}")
+        for name in ("seconds", "steps", "batch", "length_tokens", "learning_rate", "clip_norm", "eval_windows"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ArchcError(f"`{name}` must be positive: got {value}")
 
 
 @dataclass(frozen=True)

@@ -48,3 +48,25 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     run = archc("generate", str(tmp_path / "nowhere"), "text", debug=True)
     assert run.returncode != 0
     assert "Traceback" in run.stderr
+
+
+def test_an_error_of_the_file_system_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run = archc("schema", "-o", str(tmp_path / "file" / "schema.json"))
+    assert run.returncode == 2
+    assert run.stderr == f"error: {tmp_path}/file/schema.json: Not a directory\n"
+
+
+def test_a_reader_who_leaves_early_is_no_error() -> None:
+    command = [sys.executable, "-m", "archc", "schema"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None and run.stderr is not None
+        run.stdout.close()
+        assert run.stderr.read() == ""
+
+
+def test_a_model_too_large_to_train_here_is_refused_before_it_is_built(tmp_path: Path) -> None:
+    run = archc("train", "nemotron-3-ultra-550b-a55b", "-o", str(tmp_path / "out"))
+    assert run.returncode == 2
+    assert "takes 8.16 TiB for weights, gradients and AdamW: this machine has" in run.stderr
+    assert not list(tmp_path.iterdir())

@@ -155,6 +155,7 @@ def test_a_loss_that_is_not_finite_is_an_error(data: TokenData) -> None:
     [
         ({"steps": 5, "seconds": 5.0}, "budget of seconds or of steps"),
         ({"steps": None, "seconds": None}, "budget of seconds or of steps"),
+        ({"seconds": None, "steps": 0}, "`steps` must be positive: got 0"),
         ({"batch": 0}, "`batch` must be positive: got 0"),
         ({"learning_rate": -1.0}, "`learning_rate` must be positive"),
     ],
