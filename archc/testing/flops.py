@@ -42,16 +42,16 @@ visible_attention._get_raw = True  # type: ignore[attr-defined]  # FlopCounterMo
 masked = primitives.attend
 
 
-def _without_sinks(q: Any, k: Any, v: Any, mask: Any, causal: bool, sinks: Any, scale: float) -> Tensor:
+def _without_sinks(q: Any, k: Any, v: Any, mask: Any, causal: bool, sinks: Any) -> Tensor:
     """A sink is a logit without a product: leaving it out changes values and no FLOPs."""
-    y: Tensor = masked(q, k, v, mask, causal, None, scale)
+    y: Tensor = masked(q, k, v, mask, causal)
     return y
 
 
-def _masked_window(q: Any, k: Any, v: Any, window: int, sinks: Any, scale: float, segments: Any) -> Tensor:
+def _masked_window(q: Any, k: Any, v: Any, window: int, sinks: Any, segments: Any) -> Tensor:
     """The pairs within a window, without the padding of blocks."""
-    seen = primitives.in_reach(q.shape[1], k.shape[1], q.device, True, window)
-    y: Tensor = masked(q, k, v, seen, False, sinks, scale)
+    away = primitives.behind(q.shape[1], k.shape[1], q.device)
+    y: Tensor = masked(q, k, v, (away >= 0) & (away < window), False)
     return y
 
 

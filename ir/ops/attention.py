@@ -254,7 +254,7 @@ class Attention(Op):
         return "SlidingAttention" if self.window is not None else "Attention"
 
     def forward(self, m: Maths, *inputs: Tensor) -> Tensor:
-        from archc.kernels.reference import attention, linear, rms_norm, rotary
+        from archc.kernels.reference import attention, linear, rms_norm, rotary, sink_attention, sliding_attention
 
         (x,) = inputs
         batch, tokens, _ = x.shape  # [B, L, D]
@@ -266,9 +266,13 @@ class Attention(Op):
             k = rms_norm(k, m.k_norm, m.qk_norm_eps)
         if self.rope is not None:
             q, k = rotary(q, k, m.inv_freq, m.rotary_scale, m.segments, m.state)
-        y = attention(
-            q, k, v, causal=self.mask == "causal", window=m.window, sinks=m.sinks, segments=m.segments, state=m.state
-        )
+        seen: dict[str, Any] = {"causal": self.mask == "causal", "segments": m.segments, "state": m.state}
+        if self.window is not None:
+            y = sliding_attention(q, k, v, m.window, sinks=m.sinks, **seen)
+        elif self.has_sinks:
+            y = sink_attention(q, k, v, m.sinks, **seen)
+        else:
+            y = attention(q, k, v, **seen)
         y = m.tap("heads", y, self.heads, self.head_dim)
         return linear(y.reshape(batch, tokens, m.d_q), m.o_proj, m.o_bias)
 

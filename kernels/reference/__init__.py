@@ -10,7 +10,7 @@ place; what is written there is detached from the autograd graph.
 """
 
 from archc.kernels.reference.activations import clamped_swiglu, gelu, gelu_tanh, relu2, silu
-from archc.kernels.reference.attention import attention
+from archc.kernels.reference.attention import attention, sink_attention, sliding_attention
 from archc.kernels.reference.conv import causal_conv1d
 from archc.kernels.reference.linear import clamp, concat_last, embedding, linear, split, widen
 from archc.kernels.reference.moe import expert_mlp, route
@@ -45,6 +45,8 @@ __all__ = [
     "segment_runs",
     "shift_left",
     "silu",
+    "sink_attention",
+    "sliding_attention",
     "split",
     "ssd_scan",
     "step_sizes",

@@ -22,48 +22,106 @@ def attention(
     v: torch.Tensor,
     *,
     causal: bool = True,
-    window: int | None = None,
-    sinks: torch.Tensor | None = None,
-    scale: float | None = None,
     segments: torch.Tensor | None = None,
     state: LayerState | None = None,
 ) -> torch.Tensor:
     """y [B, L, H, P] for q [B, L, H, P] and k, v [B, L, G, P]; head h uses KV head h // (H / G).
 
-    With `window` n position t sees t-n+1..t; `sinks` [H] adds a logit per head that no value belongs to;
-    `scale` is 1 / sqrt(P) unless given. `state.k` and `state.v` [B, capacity, G, P] hold the tokens before:
-    all of them, or with a window the last `capacity`, token t at t % capacity.
+    `state.k` and `state.v` [B, capacity, G, P] hold the tokens before.
 
     Raises ValueError for a state with segments or without `causal`, and for more tokens than the state holds.
     """
-    if state is not None and (segments is not None or not causal):
-        raise ValueError("attention with a state is causal and takes no segments")
-    tokens, scale = q.shape[1], q.shape[-1] ** -0.5 if scale is None else scale
-    start = 0 if state is None else state.length
+    start = start_of(causal, segments, state)
     if state is not None:
-        k, v = with_cache(k, v, state, window)
-    if state is not None and tokens == 1:
-        return attend(q, k, v, None, False, sinks, scale)
-    if window is not None and not torch.compiler.is_compiling():
-        if causal and tokens > 2 * window:
-            return attend_in_blocks(q, k, v, window, sinks, scale, segments)
-        window = window if window < start + tokens else None
-    if start == 0 and window is None and segments is None:
-        return attend(q, k, v, None, causal, sinks, scale)
-    seen = in_reach(tokens, k.shape[1], q.device, causal, window)
-    if segments is not None:
-        runs = segment_runs(segments)
-        seen = (seen & (runs[:, :, None] == runs[:, None, :])).unsqueeze(1)
-    return attend(q, k, v, seen, False, sinks, scale)
+        k, v = append(state.k, k, start), append(state.v, v, start)
+    return attend(q, k, v, visible(q, k, start, causal, segments), causal and start == 0)
 
 
 @primitive
-def in_reach(tokens: int, keys: int, device: torch.device, causal: bool, window: int | None) -> torch.Tensor:
-    """Which of S keys, the last L of them those of the queries, each of L queries may see: [L, S]."""
-    queries, keys_at = torch.arange(keys - tokens, keys, device=device), torch.arange(keys, device=device)
-    behind = queries[:, None] - keys_at
-    seen = behind >= 0 if causal else torch.ones_like(behind, dtype=torch.bool)
-    return seen if window is None else seen & (behind < window)
+def sink_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    sinks: torch.Tensor,
+    *,
+    causal: bool = True,
+    segments: torch.Tensor | None = None,
+    state: LayerState | None = None,
+) -> torch.Tensor:
+    """`attention` with one more logit per head, sinks [H], that no value belongs to (gpt-oss 2025)."""
+    start = start_of(causal, segments, state)
+    if state is not None:
+        k, v = append(state.k, k, start), append(state.v, v, start)
+    return attend_with_sinks(q, k, v, visible(q, k, start, causal, segments), causal and start == 0, sinks)
+
+
+@primitive
+def sliding_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    window: int,
+    *,
+    sinks: torch.Tensor | None = None,
+    causal: bool = True,
+    segments: torch.Tensor | None = None,
+    state: LayerState | None = None,
+) -> torch.Tensor:
+    """`attention`, or with sinks [H] `sink_attention`, in which position t sees no further back than t-n+1.
+
+    n is the `window`. The state holds the last `capacity` tokens, token t at t % capacity.
+    """
+    start, tokens = start_of(causal, segments, state), q.shape[1]
+    if state is not None:
+        k, v = slide(state.k, k, start, window), slide(state.v, v, start, window)
+        if tokens == 1:
+            return attend_perhaps_with_sinks(q, k, v, None, False, sinks)
+    if not torch.compiler.is_compiling():
+        if causal and tokens > 2 * window:
+            return attend_in_blocks(q, k, v, window, sinks, segments)
+        if start + tokens <= window:
+            seen = visible(q, k, start, causal, segments)
+            return attend_perhaps_with_sinks(q, k, v, seen, causal and start == 0, sinks)
+    away = behind(tokens, k.shape[1], q.device)
+    seen = (away >= 0) & (away < window) if causal else away < window
+    seen = seen if segments is None else seen & same_document(segments)
+    return attend_perhaps_with_sinks(q, k, v, seen, False, sinks)
+
+
+@primitive
+def start_of(causal: bool, segments: torch.Tensor | None, state: LayerState | None) -> int:
+    """How many tokens come before these; raises ValueError where a state cannot continue."""
+    if state is None:
+        return 0
+    if segments is not None or not causal:
+        raise ValueError("attention with a state is causal and takes no segments")
+    return state.length
+
+
+@primitive
+def visible(
+    q: torch.Tensor, k: torch.Tensor, start: int, causal: bool, segments: torch.Tensor | None
+) -> torch.Tensor | None:
+    """Which keys each query sees, [L, S] or [B, 1, L, S]; None for all of them, or all up to its own."""
+    if segments is None and (start == 0 or q.shape[1] == 1):
+        return None
+    before = behind(q.shape[1], k.shape[1], q.device) >= 0
+    if segments is None:
+        return before
+    return same_document(segments) & before if causal else same_document(segments)
+
+
+@primitive
+def behind(tokens: int, keys: int, device: torch.device) -> torch.Tensor:
+    """How far each of S keys, the last L of them those of the queries, lies behind each of L queries: [L, S]."""
+    return torch.arange(keys - tokens, keys, device=device)[:, None] - torch.arange(keys, device=device)
+
+
+@primitive
+def same_document(segments: torch.Tensor) -> torch.Tensor:
+    """Which positions lie in the document of each position: [B, L] -> [B, 1, L, L]."""
+    runs = segment_runs(segments)
+    return (runs[:, :, None] == runs[:, None, :]).unsqueeze(1)
 
 
 @primitive
@@ -73,7 +131,6 @@ def attend_in_blocks(
     v: torch.Tensor,
     window: int,
     sinks: torch.Tensor | None,
-    scale: float,
     segments: torch.Tensor | None,
 ) -> torch.Tensor:
     """Sliding-window attention in n blocks of W = `window` queries, each on the keys of its block and the one before.
@@ -83,17 +140,16 @@ def attend_in_blocks(
     batch, tokens = q.shape[:2]
     n, old = (tokens + window - 1) // window, k.shape[1] - tokens
     tail = n * window - tokens
-    keys = torch.arange(-window, n * window, device=q.device).unfold(
-        0, 2 * window, window
-    )  # [n, 2 W], 0 the first query
-    seen = in_reach(window, 2 * window, q.device, True, window) & (keys >= -old)[:, None]  # [n, W, 2 W]
+    positions = torch.arange(-window, n * window, device=q.device)  # of the keys; 0 is that of the first query
+    away = behind(window, 2 * window, q.device)
+    seen = (away >= 0) & (away < window) & (positions >= -old).unfold(0, 2 * window, window)[:, None]  # [n, W, 2 W]
     seen = seen.repeat(batch, 1, 1)  # [B n, W, 2 W]
     if segments is not None:
         runs = F.pad(segment_runs(segments), (window, tail))
         seen = seen & (runs[:, window:].reshape(-1, window, 1) == in_pairs(runs, window)[:, None])
     q = F.pad(q, (0, 0, 0, 0, 0, tail)).reshape(batch * n, window, *q.shape[2:])
     k, v = (in_pairs(F.pad(x, (0, 0, 0, 0, window - old, tail)), window) for x in (k, v))
-    y = attend(q, k, v, seen.unsqueeze(1), False, sinks, scale)  # [B n, W, H, P]
+    y = attend_perhaps_with_sinks(q, k, v, seen.unsqueeze(1), False, sinks)  # [B n, W, H, P]
     return y.reshape(batch, n * window, *y.shape[2:])[:, :tokens]
 
 
@@ -105,34 +161,21 @@ def in_pairs(x: torch.Tensor, size: int) -> torch.Tensor:
 
 
 @primitive
-def attend(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    mask: torch.Tensor | None,
-    causal: bool,
-    sinks: torch.Tensor | None,
-    scale: float,
-) -> torch.Tensor:
-    """Softmax attention of q [B, L, H, P] on k and v [B, S, G, P]; mask [L, S] or [B, 1, L, S] says what is seen."""
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, causal: bool) -> torch.Tensor:
+    """Softmax attention of q [B, L, H, P] on k and v [B, S, G, P].
+
+    `mask` [L, S] or [B, 1, L, S] says what is seen; without one `causal` does.
+    """
     batch, tokens, heads, channels = q.shape
     groups = k.shape[2]
-    if sinks is not None:
-        return attend_with_sinks(q, k, v, mask, causal, sinks, scale)
     if tokens == 1 and mask is None:
         # One query sees every key: the heads of a group are so many queries on its keys.
         q = q.view(batch, groups, heads // groups, channels)
-        y = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), scale=scale)
+        y = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2))
         return y.reshape(batch, 1, heads, channels)
-    y = F.scaled_dot_product_attention(
-        q.transpose(1, 2),
-        k.transpose(1, 2),
-        v.transpose(1, 2),
-        attn_mask=mask,
-        is_causal=causal,
-        scale=scale,
-        enable_gqa=True,
-    )
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [B, H, L, P], [B, G, S, P]
+    causal = causal and mask is None
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True)
     return y.transpose(1, 2)
 
 
@@ -144,14 +187,13 @@ def attend_with_sinks(
     mask: torch.Tensor | None,
     causal: bool,
     sinks: torch.Tensor,
-    scale: float,
 ) -> torch.Tensor:
-    """`attend` with one more logit per head in the softmax's denominator (gpt-oss 2025)."""
+    """`attend` with one more logit per head in the softmax's denominator."""
     tokens, groups, repeats = q.shape[1], k.shape[2], q.shape[2] // k.shape[2]
     rows = torch.unflatten(q, 2, (groups, repeats)).permute(0, 2, 3, 1, 4).flatten(2, 3)  # [B, G, H / G L, P]
-    logits = scale * widen(torch.matmul(rows, k.permute(0, 2, 3, 1)))  # [B, G, H / G L, S]
-    if causal:
-        mask = in_reach(tokens, k.shape[1], q.device, True, None)
+    logits = q.shape[-1] ** -0.5 * widen(torch.matmul(rows, k.permute(0, 2, 3, 1)))  # [B, G, H / G L, S]
+    if causal and mask is None:
+        mask = behind(tokens, k.shape[1], q.device) >= 0
     if mask is not None:
         logits = logits.masked_fill_(~mask.repeat(*[1] * (mask.dim() - 2), repeats, 1), -torch.inf)
     extra = widen(sinks).view(groups, repeats, 1).expand(-1, -1, tokens).reshape(groups, -1, 1)
@@ -162,34 +204,38 @@ def attend_with_sinks(
     return torch.unflatten(y, 2, (repeats, tokens)).permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 
-@primitive(results=("k", "v"))
-def with_cache(
-    k: torch.Tensor, v: torch.Tensor, state: LayerState, window: int | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Store the new keys and values [B, L, G, P]; return those that some new token may see [B, S, G, P].
-
-    They come in order of position, except for a single token, which sees them all.
-    """
-    capacity, total = state.k.shape[1], state.length + k.shape[1]
-    if total > capacity and (window is None or window > capacity):
-        raise ValueError(f"the state holds {capacity} tokens: got {state.length} and {k.shape[1]} more")
-    if window is None:
-        return append(state.k, k, state.length), append(state.v, v, state.length)
-    return slide(state.k, k, state.length), slide(state.v, v, state.length)
+@primitive
+def attend_perhaps_with_sinks(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    causal: bool,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """`attend` or `attend_with_sinks`."""
+    return attend(q, k, v, mask, causal) if sinks is None else attend_with_sinks(q, k, v, mask, causal, sinks)
 
 
 @primitive
 def append(cache: torch.Tensor, new: torch.Tensor, length: int) -> torch.Tensor:
     """Write new [B, L, G, P] behind the first `length` tokens of the cache [B, capacity, G, P]; return all so far."""
     total = length + new.shape[1]
+    if total > cache.shape[1]:
+        raise ValueError(f"the state holds {cache.shape[1]} tokens: got {length} and {new.shape[1]} more")
     cache[:, length:total] = new.detach()
     return new if length == 0 else cache[:, :total].to(new.dtype)
 
 
 @primitive
-def slide(cache: torch.Tensor, new: torch.Tensor, length: int) -> torch.Tensor:
-    """Write new [B, L, G, P] into a ring [B, capacity, G, P], token t at t % capacity; return old and new tokens."""
+def slide(cache: torch.Tensor, new: torch.Tensor, length: int, window: int) -> torch.Tensor:
+    """Write new [B, L, G, P] into a ring [B, capacity, G, P], token t at t % capacity; return old and new tokens.
+
+    They come in order of position, except for a single token, which sees them all.
+    """
     capacity, tokens = cache.shape[1], new.shape[1]
+    if length + tokens > capacity < window:
+        raise ValueError(f"the state holds {capacity} tokens: got {length} and {tokens} more")
     at = length % capacity
     if tokens == 1:
         cache[:, at : at + 1] = new.detach()

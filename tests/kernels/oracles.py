@@ -29,10 +29,9 @@ def attention_reference(
     causal: bool = True,
     window: int | None = None,
     sinks: Tensor | None = None,
-    scale: float | None = None,
 ) -> Tensor:
     """One query and one head at a time: q [B, L, H, P], k and v [B, L, G, P]."""
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scale = q.shape[-1] ** -0.5
     repeats = q.shape[2] // k.shape[2]
     y = torch.zeros_like(q)
     for t in range(q.shape[1]):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward
 
-from archc.kernels.reference import LayerState, attention
+from archc.kernels.reference import LayerState, attention, sink_attention, sliding_attention
 from tests.kernels.oracles import attention_reference, in_documents
 
 HEADS, CHANNELS = 4, 6
@@ -20,14 +20,20 @@ MASKS: list[dict[str, Any]] = [
     {"window": 1},
     {"window": 3},
     {"window": 50},
-    {"scale": 0.7},
     {"sinks": torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64)},
     {"sinks": torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64), "window": 3},
-    {"sinks": torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64), "causal": False, "scale": 0.3},
+    {"sinks": torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64), "causal": False},
 ]
 NAMES = ["-".join(m) or "causal" for m in MASKS]
 masks = pytest.mark.parametrize("mask", MASKS, ids=NAMES)
 causal_masks = pytest.mark.parametrize("mask", [m for m in MASKS if m.get("causal", True)])
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None, sinks: Any = None, **rest: Any) -> Tensor:
+    """The primitive of a mask."""
+    if window is not None:
+        return sliding_attention(q, k, v, window, sinks=sinks, **rest)
+    return attention(q, k, v, **rest) if sinks is None else sink_attention(q, k, v, sinks, **rest)
 
 
 def inputs(tokens: int, groups: int = 2, batch: int = 2, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -45,7 +51,7 @@ def new_state(capacity: int, groups: int = 2, dtype: torch.dtype = torch.float64
 @pytest.mark.parametrize("tokens", [1, 2, 3, 9])
 def test_equals_softmax(tokens: int, groups: int, mask: dict[str, Any]) -> None:
     values = inputs(tokens, groups)
-    torch.testing.assert_close(attention(*values, **mask), attention_reference(*values, **mask))
+    torch.testing.assert_close(attend(*values, **mask), attention_reference(*values, **mask))
 
 
 @causal_masks
@@ -55,7 +61,7 @@ def test_pieces_equal_the_whole(pieces: list[int], mask: dict[str, Any]) -> None
     state = new_state(min(mask.get("window") or 16, 16))
     parts = []
     for q, k, v in zip(*(x.split(pieces, 1) for x in values), strict=True):
-        parts.append(attention(q, k, v, **mask, state=state))
+        parts.append(attend(q, k, v, **mask, state=state))
         state.length += q.shape[1]
     torch.testing.assert_close(torch.cat(parts, 1), attention_reference(*values, **mask))
 
@@ -65,7 +71,7 @@ def test_pieces_equal_the_whole(pieces: list[int], mask: dict[str, Any]) -> None
 def test_documents_do_not_see_each_other(boundary: int, mask: dict[str, Any]) -> None:
     values = [x.requires_grad_() for x in inputs(8, batch=1)]
     segments, documents = in_documents([boundary], 8)
-    packed = attention(*values, **mask, segments=segments)
+    packed = attend(*values, **mask, segments=segments)
     alone = torch.cat([attention_reference(*(x[:, d] for x in values), **mask) for d in documents], 1)
     torch.testing.assert_close(packed, alone)
     seed = torch.randn_like(packed)
@@ -76,7 +82,7 @@ def test_documents_do_not_see_each_other(boundary: int, mask: dict[str, Any]) ->
 @masks
 def test_gradients(mask: dict[str, Any]) -> None:
     values = [x.requires_grad_() for x in inputs(4, batch=1)]
-    assert torch.autograd.gradcheck(lambda *v: attention(*v, **mask), values)
+    assert torch.autograd.gradcheck(lambda *v: attend(*v, **mask), values)
 
 
 def test_sinks_have_gradients_and_equal_gpt_oss() -> None:
@@ -86,7 +92,7 @@ def test_sinks_have_gradients_and_equal_gpt_oss() -> None:
     module.sinks, module.num_key_value_groups, module.training = sinks, 2, False
     causal = torch.full((6, 6), -torch.inf).triu(1)[None, None]
     expected, _ = eager_attention_forward(module, *(x.transpose(1, 2) for x in (q, k, v)), causal, CHANNELS**-0.5)
-    y = attention(q, k, v, sinks=sinks)
+    y = attend(q, k, v, sinks=sinks)
     torch.testing.assert_close(y, expected)
     seed = torch.randn_like(y)
     torch.testing.assert_close(torch.autograd.grad(y, sinks, seed), torch.autograd.grad(expected, sinks, seed))
@@ -96,7 +102,7 @@ def test_a_state_in_fewer_bits_is_read_back_wide() -> None:
     values = inputs(5, dtype=torch.float32)
     state = new_state(8, dtype=torch.bfloat16)
     for t in range(5):
-        y = attention(*(x[:, t : t + 1] for x in values), state=state)
+        y = attend(*(x[:, t : t + 1] for x in values), state=state)
         state.length += 1
     assert y.dtype == torch.float32
     torch.testing.assert_close(y, attention_reference(*values)[:, -1:], rtol=2e-2, atol=2e-2)
@@ -105,28 +111,28 @@ def test_a_state_in_fewer_bits_is_read_back_wide() -> None:
 @pytest.mark.parametrize("window", [None, 50])
 def test_more_tokens_than_the_state_holds(window: int | None) -> None:
     state = new_state(4)
-    attention(*inputs(3), window=window, state=state)
+    attend(*inputs(3), window=window, state=state)
     state.length = 3
     with pytest.raises(ValueError, match="the state holds 4 tokens: got 3 and 2 more"):
-        attention(*inputs(2), window=window, state=state)
+        attend(*inputs(2), window=window, state=state)
 
 
 def test_a_state_is_causal_and_has_no_segments() -> None:
     with pytest.raises(ValueError, match="causal and takes no segments"):
-        attention(*inputs(2), segments=torch.zeros(2, 2), state=new_state(4))
+        attend(*inputs(2), segments=torch.zeros(2, 2), state=new_state(4))
     with pytest.raises(ValueError, match="causal and takes no segments"):
-        attention(*inputs(2), causal=False, state=new_state(4))
+        attend(*inputs(2), causal=False, state=new_state(4))
 
 
 def test_flops() -> None:  # of the form with sinks: torch's counter does not know fused attention on a CPU
     sinks = torch.zeros(HEADS)
     values, state = inputs(5, dtype=torch.float32), new_state(8, dtype=torch.float32)
     with FlopCounterMode(display=False) as counter:
-        attention(*values, sinks=sinks, state=state)
+        attend(*values, sinks=sinks, state=state)
     assert counter.get_total_flops() == 2 * 4 * HEADS * CHANNELS * 5 * 5
     state.length = 5
     with FlopCounterMode(display=False) as counter:
-        attention(*(x[:, :1] for x in values), sinks=sinks, state=state)
+        attend(*(x[:, :1] for x in values), sinks=sinks, state=state)
     assert counter.get_total_flops() == 2 * 4 * HEADS * CHANNELS * 6
 
 
@@ -136,10 +142,10 @@ def test_blocks_of_a_window_equal_softmax(tokens: int, sinks: bool) -> None:
     mask: dict[str, Any] = {"window": 5, "sinks": torch.randn(HEADS, dtype=torch.float64) if sinks else None}
     values, state = inputs(tokens), new_state(5)
     expected = attention_reference(*values, **mask)
-    torch.testing.assert_close(attention(*values, **mask), expected)
+    torch.testing.assert_close(attend(*values, **mask), expected)
     parts = []
     for q, k, v in zip(*(x.split([3, 12, tokens - 15], 1) for x in values), strict=True):
-        parts.append(attention(q, k, v, **mask, state=state))
+        parts.append(attend(q, k, v, **mask, state=state))
         state.length += q.shape[1]
     torch.testing.assert_close(torch.cat(parts, 1), expected)
 
@@ -156,7 +162,7 @@ def test_blocks_of_a_window_take_memory_of_the_window() -> None:
 
     values = inputs(1000, batch=1)
     with Watch():
-        attention(*values, window=4)
+        attend(*values, window=4)
     assert largest < 1000 * 1000 / 10
 
 
@@ -166,7 +172,7 @@ class Module(torch.nn.Module):
         self.mask = mask
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, segments: Tensor | None) -> Tensor:
-        return attention(q, k, v, **self.mask, segments=segments)
+        return attend(q, k, v, **self.mask, segments=segments)
 
 
 @pytest.mark.parametrize("packed", [False, True])
