@@ -54,8 +54,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     slower = False
     print(f"{'':48}{'transformers':>14}{'emitted':>12}{'ratio':>8}")
     for name, pattern in PATTERNS.items():
@@ -75,7 +75,8 @@ def pair(pattern: str, folder: Path) -> tuple[Any, Any]:
     """A random transformers model and the emitted package with its weights."""
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model("nemotron_h", hybrid_override_pattern=pattern, **SIZES)
-    model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
+    model: Any = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    model.float().eval()
     model.save_pretrained(folder / "hf")
     checkpoint = import_checkpoint(folder / "hf", folder / "checkpoint")
     return model, load_emitted(compile_model(checkpoint.graph, folder / "made", weights=checkpoint.directory))
@@ -118,7 +119,7 @@ def my_prefill(model: Any) -> float:
 def their_decode(model: Any) -> float:
     """Seconds a token."""
     past = model(tokens(1, CONTEXT), use_cache=True, logits_to_keep=1).past_key_values
-    given = tokens(1, DECODED).split(1, dim=1)
+    given = torch.split(tokens(1, DECODED), 1, dim=1)
     return spent(lambda: [model(t, past_key_values=past, use_cache=True) for t in given]) / DECODED
 
 
@@ -126,7 +127,7 @@ def my_decode(model: Any) -> float:
     """Seconds a token."""
     state = model.new_state(1, CONTEXT + DECODED)
     model.prefill(tokens(1, CONTEXT), state)
-    given = tokens(1, DECODED).split(1, dim=1)
+    given = torch.split(tokens(1, DECODED), 1, dim=1)
     return spent(lambda: [model.decode(t, state) for t in given]) / DECODED
 
 
@@ -137,7 +138,7 @@ def trainer(model: Any, logits: Callable[[torch.Tensor], torch.Tensor]) -> Timed
 
     def step() -> None:
         loss = F.cross_entropy(logits(given[:, :-1]).flatten(0, 1), given[:, 1:].flatten())
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
 

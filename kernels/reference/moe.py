@@ -60,7 +60,8 @@ def expert_mlp(
     up_bias: torch.Tensor | None = None,
     gate_bias: torch.Tensor | None = None,
     down_bias: torch.Tensor | None = None,
-    activation: str = "relu2",
+    *,
+    activation: str,
     alpha: float = 1.702,
     limit: float = 7.0,
 ) -> torch.Tensor:

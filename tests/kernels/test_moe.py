@@ -163,7 +163,7 @@ def test_experts_equal_nemotron_h() -> None:
     config._experts_implementation = "eager"
     module = filled(NemotronHExperts(config))
     x, weights, experts = (v.float() if v.is_floating_point() else v for v in chosen(20))
-    y = expert_mlp(x, weights, experts, module.up_proj, module.down_proj.mT)
+    y = expert_mlp(x, weights, experts, module.up_proj, module.down_proj.mT, activation="relu2")
     torch.testing.assert_close(y, module(x, experts, weights))
 
 
