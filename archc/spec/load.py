@@ -63,8 +63,8 @@ class NormFields(BaseModel):
 
     model_config = STRICT
 
-    kind: Literal[tuple(NORMS)] = "rms"  # type: ignore[valid-type]
-    eps: Positive = 1e-5
+    kind: Literal[tuple(NORMS)] = Field("rms", description="layer1p: a layer norm with a zero-centred gamma")  # type: ignore[valid-type]
+    eps: Positive = Field(1e-5, description="added to the variance")
 
 
 class InitFields(BaseModel):
@@ -72,7 +72,7 @@ class InitFields(BaseModel):
 
     model_config = STRICT
 
-    std: Positive = 0.02
+    std: Positive = Field(0.02, description="standard deviation, where a block does not say")
 
 
 class MTPFields(BaseModel):
@@ -81,7 +81,7 @@ class MTPFields(BaseModel):
     model_config = STRICT
 
     layers: Any = Field(description="a pattern such as `*E`")
-    steps: Annotated[Size, Field(le=64)] = 1
+    steps: Annotated[Size, Field(le=64)] = Field(1, description="tokens predicted beyond the next")
 
 
 class FigureFields(BaseModel):
@@ -89,9 +89,9 @@ class FigureFields(BaseModel):
 
     model_config = STRICT
 
-    total: FigureText | None = None
-    active: FigureText | None = None
-    without: list[Literal[tuple(LEFT_OUT)]] = []  # type: ignore[valid-type]
+    total: FigureText | None = Field(None, description="all parameters, such as 8.89B")
+    active: FigureText | None = Field(None, description="parameters that one token meets")
+    without: list[Literal[tuple(LEFT_OUT)]] = Field([], description="what the source leaves out")  # type: ignore[valid-type]
     gap: str = Field("", description="why no convention reaches the figure")
 
     def figures(self) -> Iterator[Figure]:
@@ -108,18 +108,18 @@ class SpecFields(BaseModel):
 
     archc: Literal[1] = Field(description="version of the spec format: 1")
     name: Annotated[str, AfterValidator(_slug)] = Field(description="name of the model")
-    description: str = ""
+    description: str = Field("", description="what the model is, in a sentence")
     d_model: Size = Field(description="width of the residual stream")
     vocab: Size = Field(description="number of token ids")
-    norm: NormFields = NormFields()
+    norm: NormFields = Field(NormFields(), description="the norm of the residual stream")
     tied: bool = Field(False, description="whether the output projection is the embedding")
-    init: InitFields = InitFields()
+    init: InitFields = Field(InitFields(), description="how matrices start")
     blocks: dict[str, Any] = Field(description="blocks by letter, each `{kind: {field: value}}`")
     layers: Any = Field(description="a pattern such as `M-M*-`, or a list with overrides")
-    mtp: MTPFields | None = None
-    formats: dict[Literal[OUTPUT_CLASSES], FormatName] = {}  # type: ignore[valid-type]
-    published: list[FigureFields] = []
-    source: Texts = ()  # type: ignore[assignment]
+    mtp: MTPFields | None = Field(None, description="multi-token prediction, if the model has it")
+    formats: dict[Literal[OUTPUT_CLASSES], FormatName] = Field({}, description="formats by class, such as `kv: fp8`")  # type: ignore[valid-type]
+    published: list[FigureFields] = Field([], description="parameters as a source prints them")
+    source: Texts = Field((), description="where figures and sizes come from")
 
 
 def spec_ops() -> dict[str, type[Op]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from archc.ir.op import Op
 from archc.spec.fields import record_model
 from archc.spec.load import SpecFields, spec_ops
 
@@ -19,8 +20,12 @@ def schema() -> dict[str, Any]:
     """The JSON schema of a YAML spec."""
     top = SpecFields.model_json_schema(mode="validation")
     definitions: dict[str, Any] = top.pop("$defs", {})
-    kinds = {kind: _of_record(op.Fields, definitions) for kind, op in spec_ops().items()}
-    formats = {"type": "object", "additionalProperties": {"type": "string"}}
+    kinds = {kind: _of_op(op, definitions) for kind, op in spec_ops().items()}
+    formats = {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "formats of parameters by name, where they differ from `weights`",
+    }
     definitions["Block"] = {
         "type": "object",
         "properties": {**kinds, "formats": formats},
@@ -37,11 +42,11 @@ def schema() -> dict[str, Any]:
     return {"$schema": ID, **top, "oneOf": [whole, variant], "$defs": definitions}
 
 
-def _of_record(record: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    """The schema of an op's fields, its nested records moved to `definitions`."""
-    found = record_model(record).model_json_schema(mode="validation", ref_template="#/$defs/{model}")
+def _of_op(op: type[Op], definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an op's fields, its nested records moved to `definitions`; it is described as the op is."""
+    found = record_model(op.Fields).model_json_schema(mode="validation", ref_template="#/$defs/{model}")
     definitions |= found.pop("$defs", {})
-    return found
+    return {**found, "description": (op.__doc__ or "").partition("\n\n")[0]}
 
 
 def _layers() -> dict[str, Any]:

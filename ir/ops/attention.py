@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from annotated_types import Gt, Le
+from typing_extensions import Doc
 
 from archc.ir.dims import Axis, Dim, Product
 from archc.ir.expr import Expr, Num, maximum, minimum
@@ -40,15 +41,15 @@ Positive = Annotated[float, Gt(0)]
 class RopeScaling:
     """How rotary frequencies are stretched beyond the trained length (Llama 3.1's rule, or YaRN 2023)."""
 
-    kind: Literal["llama3", "yarn"]
-    factor: Positive
-    original_context: Size
-    low_freq_factor: Positive = 1.0
-    high_freq_factor: Positive = 4.0
-    beta_fast: Positive = 32.0
-    beta_slow: Positive = 1.0
-    truncate: bool = True
-    attention_factor: Positive | None = None
+    kind: Annotated[Literal["llama3", "yarn"], Doc("the rule")]
+    factor: Annotated[Positive, Doc("how many times longer the context becomes")]
+    original_context: Annotated[Size, Doc("tokens of the context it was trained at")]
+    low_freq_factor: Annotated[Positive, Doc("llama3: waves longer than original_context / this are stretched")] = 1.0
+    high_freq_factor: Annotated[Positive, Doc("llama3: waves shorter than original_context / this are kept")] = 4.0
+    beta_fast: Annotated[Positive, Doc("yarn: pairs that turn more often within the context are kept")] = 32.0
+    beta_slow: Annotated[Positive, Doc("yarn: pairs that turn less often within the context are stretched")] = 1.0
+    truncate: Annotated[bool, Doc("yarn: whether those bounds are rounded to whole pairs")] = True
+    attention_factor: Annotated[Positive | None, Doc("yarn: scale of queries and keys; else from `factor`")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,10 @@ class Rope:
     `frequencies`, one per rotated pair, replace the ones computed from `theta` and `scaling`.
     """
 
-    theta: Positive = 10000.0
-    partial: Annotated[float, Gt(0), Le(1)] = 1.0
-    scaling: RopeScaling | None = None
-    frequencies: tuple[float, ...] | None = None
+    theta: Annotated[Positive, Doc("base of the frequencies")] = 10000.0
+    partial: Annotated[float, Gt(0), Le(1), Doc("part of each head's channels that is rotated")] = 1.0
+    scaling: Annotated[RopeScaling | None, Doc("how frequencies are stretched beyond the trained length")] = None
+    frequencies: Annotated[tuple[float, ...] | None, Doc("one a rotated pair, instead of computed ones")] = None
 
 
 @op("attention")
@@ -93,17 +94,17 @@ class Attention(Op):
     class Fields:
         """What a spec says of an attention block."""
 
-        n_heads: Size
-        head_dim: Size
-        n_kv_heads: Size | None = None
-        mask: Literal["causal", "bidirectional"] = "causal"
-        window: Size | None = None
-        rope: Rope | None = None
-        qk_norm: Positive | None = None
-        qkv_bias: bool = False
-        o_bias: bool = False
-        sinks: bool = False
-        init_std: Positive = 0.02
+        n_heads: Annotated[Size, Doc("query heads, a multiple of `n_kv_heads`")]
+        head_dim: Annotated[Size, Doc("channels of a head")]
+        n_kv_heads: Annotated[Size | None, Doc("key and value heads; as many as `n_heads` when left out")] = None
+        mask: Annotated[Literal["causal", "bidirectional"], Doc("which positions a token sees")] = "causal"
+        window: Annotated[Size | None, Doc("tokens that a token sees, itself included; all when left out")] = None
+        rope: Annotated[Rope | None, Doc("rotary position embedding, `{}` for the usual one")] = None
+        qk_norm: Annotated[Positive | None, Doc("eps of an RMS norm of queries and keys, if they have one")] = None
+        qkv_bias: Annotated[bool, Doc("whether query, key and value projections have biases")] = False
+        o_bias: Annotated[bool, Doc("whether the output projection has a bias")] = False
+        sinks: Annotated[bool, Doc("whether a learned logit a head joins the softmax's denominator")] = False
+        init_std: Annotated[Positive, Doc("standard deviation that matrices start with; else `init.std`")] = 0.02
 
     Examples = (
         {"n_heads": 6, "head_dim": 8, "n_kv_heads": 2},

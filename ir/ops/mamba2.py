@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from annotated_types import Ge, Gt
+from typing_extensions import Doc
 
 from archc.ir.dims import Axis, Concat, Dim, Product, concat
 from archc.ir.expr import Num, ceil, minimum
@@ -49,18 +50,18 @@ class Mamba2(Op):
     class Fields:
         """What a spec says of a mamba2 block."""
 
-        n_heads: Size
-        head_dim: Size
-        d_state: Size
-        n_groups: Size = 1
-        conv_kernel: Annotated[int, Ge(2)] = 4
-        chunk: Size = 128
-        norm_groups: Size | None = None
-        eps: Annotated[float, Gt(0)] = 1e-5
-        bias: bool = False
-        conv_bias: bool = True
-        dt_limit: tuple[float, float] = (0.0, math.inf)
-        init_std: Annotated[float, Gt(0)] = 0.02
+        n_heads: Annotated[Size, Doc("heads, a multiple of `n_groups`")]
+        head_dim: Annotated[Size, Doc("channels of a head")]
+        d_state: Annotated[Size, Doc("state of a channel")]
+        n_groups: Annotated[Size, Doc("groups of heads that share B and C")] = 1
+        conv_kernel: Annotated[int, Ge(2), Doc("taps of the causal convolution")] = 4
+        chunk: Annotated[Size, Doc("tokens that the scan takes at a time; changes no result")] = 128
+        norm_groups: Annotated[Size | None, Doc("equal parts that the gated norm works over; else `n_groups`")] = None
+        eps: Annotated[float, Gt(0), Doc("added to the variance in the gated norm")] = 1e-5
+        bias: Annotated[bool, Doc("whether the projections have biases")] = False
+        conv_bias: Annotated[bool, Doc("whether the convolution has a bias")] = True
+        dt_limit: Annotated[tuple[float, float], Doc("bounds of the time step, lower and upper")] = (0.0, math.inf)
+        init_std: Annotated[float, Gt(0), Doc("standard deviation that matrices start with; else `init.std`")] = 0.02
 
     Examples = (
         {"n_heads": 6, "head_dim": 5, "d_state": 7, "n_groups": 2, "conv_kernel": 4, "chunk": 8},

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Gt
+from typing_extensions import Doc
 
 from archc.ir.dims import Axis, Dim
 from archc.ir.expr import Num, Sym
@@ -26,23 +27,23 @@ Positive = Annotated[float, Gt(0)]
 class MoEFields:
     """What a spec says of a moe block."""
 
-    experts: Size
-    top_k: Size
-    d_ff: Size
-    shared_d_ff: Size | None = None
-    activation: Activation = "silu"
-    gated: bool = False
-    router: Literal["softmax", "sigmoid"] = "softmax"
-    correction_bias: bool = False
-    expert_groups: Size = 1
-    top_groups: Size = 1
-    renormalize: bool = True
-    scale: Positive = 1.0
-    bias: bool = False
-    router_bias: bool = False
-    alpha: Positive = 1.702
-    limit: Positive = 7.0
-    init_std: Positive = 0.02
+    experts: Annotated[Size, Doc("routed experts")]
+    top_k: Annotated[Size, Doc("experts that a token meets")]
+    d_ff: Annotated[Size, Doc("hidden width of a routed expert")]
+    shared_d_ff: Annotated[Size | None, Doc("hidden width of the shared expert; none when left out")] = None
+    activation: Annotated[Activation, Doc("applied to the gate when `gated`, else to the hidden values")] = "silu"
+    gated: Annotated[bool, Doc("whether a second projection gates the hidden values")] = False
+    router: Annotated[Literal["softmax", "sigmoid"], Doc("how the router's logits become scores")] = "softmax"
+    correction_bias: Annotated[bool, Doc("whether a bias takes part in the choice, not in the weights")] = False
+    expert_groups: Annotated[Size, Doc("equal groups of experts, `top_groups` of which a token chooses first")] = 1
+    top_groups: Annotated[Size, Doc("groups of experts that a token may choose from")] = 1
+    renormalize: Annotated[bool, Doc("whether the weights of the chosen experts are made to sum to one")] = True
+    scale: Annotated[Positive, Doc("factor on those weights")] = 1.0
+    bias: Annotated[bool, Doc("whether the experts' projections have biases")] = False
+    router_bias: Annotated[bool, Doc("whether the router has a bias")] = False
+    alpha: Annotated[Positive, Doc("slope of `clamped_swiglu`")] = 1.702
+    limit: Annotated[Positive, Doc("bound of `clamped_swiglu`")] = 7.0
+    init_std: Annotated[Positive, Doc("standard deviation that matrices start with; else `init.std`")] = 0.02
 
 
 @op("moe")

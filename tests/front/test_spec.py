@@ -223,6 +223,18 @@ class TestSchema:
         assert block["attention"]["properties"].keys() >= {"n_heads", "rope", "qk_norm"}
         assert "d_ff" in block["mlp"]["required"] and block["mlp"]["additionalProperties"] is False
 
+    def test_every_field_is_described(self) -> None:
+        whole = schema()
+        kinds = whole["$defs"]["Block"]["properties"]
+        owners = {"": whole, **whole["$defs"], **kinds}
+        bare = [
+            f"{owner}.{name}"
+            for owner, part in owners.items()
+            for name, field in part.get("properties", {}).items()
+            if not field.get("description")
+        ]
+        assert not bare
+
     def test_every_reference_in_it_resolves(self) -> None:
         whole = schema()
 
