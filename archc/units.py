@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
-from archc.kernels.errors import ArchcError
+from archc.kernels.errors import UnitError
 
 _COUNT = {"": 1, "k": 2**10, "M": 2**20}
 _BINARY = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
@@ -19,10 +19,6 @@ _SIZE = {"": 1, **_BINARY, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 _NUMBER = re.compile(r"(?P<number>\d[\d_]*(?:\.\d+)?|\.\d+)\s*(?P<unit>[A-Za-z]*)")
-
-
-class UnitError(ArchcError, ValueError):
-    """A size that does not read as one. Also a ValueError, so that validators collect it with its place."""
 
 
 def parse_count(text: str | int) -> int:

@@ -9,6 +9,7 @@
     |-- PassError            a pass or pipeline that cannot apply
     |-- WeightError          a WeightMap or checkpoint that does not fit
     |-- UnknownName          a name no registry has; suggests near misses
+    |-- UnitError            a size or count that does not read as one
     |-- UnsupportedError     a valid request that a format, state or machine cannot serve; says why
     `-- MissingPackage       an optional package is not installed; names the pip extra
 
@@ -89,6 +90,10 @@ class UnsupportedError(ArchcError):
 
 class MissingPackage(ArchcError):
     """An optional package is not installed."""
+
+
+class UnitError(ArchcError, ValueError):
+    """A size or count that does not read as one. Also a ValueError, so that validators collect it with its place."""
 
 
 class UnknownName(ArchcError):

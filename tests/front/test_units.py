@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archc.kernels.errors import UnitError
 from archc.units import (
-    UnitError,
     format_count,
     format_params,
     format_size,
