@@ -178,16 +178,11 @@ class OpContract:
         torch.testing.assert_close(exported.module()(*other.values()), module(*other.values()), rtol=1e-4, atol=1e-5)
 
     def test_gradients(self, op: Op) -> None:
-        graph, inputs = one_op_graph(op), random_inputs(op, length=5)
-        weights = {k: w.requires_grad_(w.is_floating_point()) for k, w in random_weights(graph).items()}
-        names = [k for k, v in inputs.items() if v.is_floating_point()]
-        leaves = [*(inputs[n].requires_grad_() for n in names), *weights.values()]
+        assert_gradients(op, fast=True)
 
-        def run(*values: Tensor) -> Tensor:
-            given = {**inputs, **dict(zip(names, values, strict=False))}
-            return execute(graph, dict(zip(weights, values[len(names) :], strict=True)), given)["y"]
-
-        assert torch.autograd.gradcheck(run, leaves, eps=1e-6, atol=1e-5, rtol=1e-4, fast_mode=True)
+    @pytest.mark.nightly
+    def test_gradients_entry_by_entry(self, op: Op) -> None:
+        assert_gradients(op, fast=False)
 
 
 class OpModule(torch.nn.Module):
@@ -201,6 +196,20 @@ class OpModule(torch.nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.op.forward(OpScope(self.op, dict(self.named_buffers())), *inputs)
+
+
+def assert_gradients(op: Op, *, fast: bool) -> None:
+    """fp64 gradients equal finite differences: along random directions when `fast`, else of every entry."""
+    graph, inputs = one_op_graph(op), random_inputs(op, length=5)
+    weights = {k: w.requires_grad_(w.is_floating_point()) for k, w in random_weights(graph).items()}
+    names = [k for k, v in inputs.items() if v.is_floating_point()]
+    leaves = [*(inputs[n].requires_grad_() for n in names), *weights.values()]
+
+    def run(*values: Tensor) -> Tensor:
+        given = {**inputs, **dict(zip(names, values, strict=False))}
+        return execute(graph, dict(zip(weights, values[len(names) :], strict=True)), given)["y"]
+
+    assert torch.autograd.gradcheck(run, leaves, eps=1e-6, atol=1e-5, rtol=1e-4, fast_mode=fast)
 
 
 def sizes(op: Op) -> dict[str, int]:

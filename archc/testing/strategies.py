@@ -47,7 +47,8 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     """A value of an annotated type, within its bounds."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return bounded(args[0], args[1:])
+        limits = tuple(m for m in args[1:] if isinstance(m, (Ge, Gt, Le)))  # the rest is documentation
+        return bounded(args[0], limits) if limits else values(args[0])
     if origin is typing.Literal:
         return st.sampled_from(args)
     if origin in (typing.Union, types.UnionType):

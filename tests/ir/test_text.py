@@ -111,3 +111,10 @@ def test_one_error_lists_every_problem() -> None:
 def test_find_a_graph_with_shared_mtp_blocks() -> None:
     graph = find(graphs(), lambda g: any(n.id.endswith("x2.mixer") for n in g.nodes))
     assert graph.scope("M0x2.mixer") == "mtp.layers.0.mixer"
+
+
+@pytest.mark.nightly
+@given(graphs())
+@settings(max_examples=5000, deadline=None)
+def test_round_trip_of_many(graph: Graph) -> None:
+    assert parse_graph(print_graph(graph)) == graph
