@@ -20,7 +20,9 @@ from archc.ir.build import MTP
 from archc.ir.graph import Graph
 from archc.ir.init import init_weights
 from archc.ir.op import registered_ops
+from archc.ir.ops.moe import MoE
 from archc.kernels.errors import ArchcError, GraphError, UnsupportedError, WeightError
+from archc.resolve import load
 from tests.codegen.conftest import ATTENTION, DRAFT, MAMBA, MLP_RELU2, block, model
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -110,15 +112,38 @@ def test_golden(name: str, graphs: dict[str, Graph]) -> None:
     assert text == file.read_text(), f"emitted source changed; if it should, run with {UPDATE}=1"
 
 
-BUDGETS = {"llama-3.1-8b": 250, "nemotron-h-47b": 400, "nemotron-3-super-120b-a12b": 600}
+BUDGETS = {
+    "llama-3.1-8b": 250,
+    "mamba2-2.7b": 250,
+    "qwen3-30b-a3b": 250,
+    "gpt-oss-20b": 350,
+    "nemotron-h-47b": 400,
+    "nemotron-3-super-120b-a12b": 600,
+    "tiny-hybrid": 600,
+}
 
 
 @pytest.mark.parametrize(("name", "lines"), BUDGETS.items())
-def test_big_models_are_short(name: str, lines: int) -> None:
-    from archc.spec import load_spec
-    from archc.zoo import path
+def test_models_of_the_zoo_are_short_and_clean(name: str, lines: int, tmp_path: Path) -> None:
+    folder = emit_package(load(name), tmp_path / "made")
+    assert (folder / "modeling.py").read_text().count("\n") < lines
+    check_with_ruff(folder)
 
-    assert emit_sources(load_spec(path(name)).graph())["modeling.py"].count("\n") < lines
+
+FAMILIES = [
+    ("llama-3.1-8b", "llama-3.1-70b", "llama-3.1-minitron-4b-width", "llama-3.1-minitron-4b-depth"),
+    ("nemotron-h-8b", "nemotron-h-47b", "nemotron-nano-9b-v2"),
+    ("nemotron-3-super-120b-a12b", "nemotron-3-ultra-550b-a55b"),
+    ("gpt-oss-20b", "gpt-oss-120b"),
+]
+
+
+@pytest.mark.parametrize("names", FAMILIES, ids=lambda names: names[0])
+def test_models_of_one_family_are_one_source(names: tuple[str, ...]) -> None:
+    sources = [emit_sources(load(name)) for name in names]
+    for file in sources[0]:
+        if file.endswith(".py"):
+            assert len({source[file] for source in sources}) == 1, file
 
 
 def test_config_names_the_model(compiled: Any) -> None:
@@ -245,7 +270,7 @@ def test_hostile_roles_are_refused(role: str, graphs: dict[str, Graph]) -> None:
 
 def test_strings_of_ops_are_literals(graphs: dict[str, Graph]) -> None:
     graph = graphs["everything"]
-    evil = {n.id: dataclasses.replace(n.op, score=EVIL) for n in graph.nodes if n.op.kind == "moe"}
+    evil = {n.id: dataclasses.replace(n.op, score=EVIL) for n in graph.nodes if isinstance(n.op, MoE)}
     nodes = tuple(dataclasses.replace(n, op=evil[n.id]) if n.id in evil else n for n in graph.nodes)
     source = emit_sources(dataclasses.replace(graph, nodes=nodes))["modeling.py"]
     assert f"score={json.dumps(EVIL)}" in source
