@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from archc.hub.import_ import import_checkpoint
 from tests.hub.oracles import ORACLES, save
 
 # Of logits whose standard deviation is 1.5 to 3.
-TIGHT = {"rtol": 0.0, "atol": 5e-5}
+TIGHT: dict[str, Any] = {"rtol": 0.0, "atol": 5e-5}
 
 
 @pytest.mark.parametrize("name", ORACLES)

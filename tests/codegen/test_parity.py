@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from archc.ir.execute import execute
 
-TIGHT = {"rtol": 1e-9, "atol": 1e-9}
+TIGHT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-9}
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_gradients(compiled: Any, tokens: torch.Tensor, packing: torch.Tensor | 
     steps = compiled.model.mtp(hidden, tokens, packing) if "mtp.1" in outputs else []
     values = [hidden, compiled.model.logits(hidden), *steps]
     right = torch.autograd.grad(loss, [weights[name] for name in mine], allow_unused=True)  # type: ignore[arg-type]
-    found = torch.autograd.grad(sum(v.square().mean() for v in values), list(mine.values()), allow_unused=True)  # type: ignore[arg-type]
+    found = torch.autograd.grad(sum(v.square().mean() for v in values), list(mine.values()), allow_unused=True)
     for name, a, b in zip(mine, found, right, strict=True):
         assert a is not None, name
         torch.testing.assert_close(a, b, **TIGHT, msg=name)

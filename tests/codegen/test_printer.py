@@ -68,7 +68,7 @@ def test_branches_are_decided_when_tracing() -> None:
 
 
 class Helped(Example):
-    def forward(self, m: Any, x: Any, h: Any) -> Any:
+    def forward(self, m: Any, x: Any, h: Any) -> Any:  # type: ignore[override]
         first, second = self._pair(m, x)
         y = self._twice(m, silu(first))
         return y + second + h
@@ -93,7 +93,7 @@ def test_helpers_are_inlined_and_their_clashing_names_changed() -> None:
 
 
 class Defaults(Example):
-    def forward(self, m: Any, q: Any, k: Any) -> Any:
+    def forward(self, m: Any, q: Any, k: Any) -> Any:  # type: ignore[override]
         q, k = rotary(q, k, m.weight, m.scale, None, None)
         return rms_norm(q, m.weight, eps=m.scale) @ k[:, 1:, ..., None]
 
