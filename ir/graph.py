@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from archc.ir.dims import FREE_BATCH, FREE_TOKENS, Axis, Dim
 from archc.ir.op import Op, Param, all_dims
@@ -153,38 +153,11 @@ class Graph:
 
         return hashlib.sha256(print_graph(dataclasses.replace(self, name="_")).encode()).hexdigest()
 
-    def cost(
-        self,
-        profile: HardwareProfile | None = None,
-        *,
-        context: int | None = None,
-        batch: int | None = None,
-        input: int | None = None,
-        output: int | None = None,
-        format: str | None = None,
-        kv_format: str | None = None,
-        ssm_format: str | None = None,
-        conv_format: str | None = None,
-        prefill_chunk: int = 2048,
-        mtp: bool = True,
-    ) -> CostSheet:
-        """What the model costs under a workload: see `archc.ir.cost.cost_sheet`."""
+    def cost(self, profile: HardwareProfile | None = None, **workload: Any) -> CostSheet:
+        """What the model costs: `workload` is what `archc.ir.cost.cost_sheet` takes (context, batch, format, ...)."""
         from archc.ir.cost import cost_sheet
 
-        return cost_sheet(
-            self,
-            profile,
-            context=context,
-            batch=batch,
-            input=input,
-            output=output,
-            format=format,
-            kv_format=kv_format,
-            ssm_format=ssm_format,
-            conv_format=conv_format,
-            prefill_chunk=prefill_chunk,
-            mtp=mtp,
-        )
+        return cost_sheet(self, profile, **workload)
 
     # -- building new graphs ---------------------------------------------------------------------------------------
 
