@@ -34,11 +34,20 @@ def compile_model(
         raise ArchcError("weights come from a checkpoint or from a seed: give one of the two")
     source = _checkpoint(model, weights, seed)
     graph = model if isinstance(model, Graph) else _load(model)
-    if seed is not None:
-        from archc.ir.init import init_weights
+    fill = _fresh(graph, seed) if seed is not None else _fill(graph, source) if source is not None else None
+    return emit_package(graph, out, fill=fill, command=command)
 
-        return emit_package(graph, out, weights=init_weights(graph, seed=seed), command=command)
-    return emit_package(graph, out, fill=_fill(graph, source) if source is not None else None, command=command)
+
+def _fresh(graph: Graph, seed: int) -> Callable[[Path], None]:
+    """Writes fresh weights one shard at a time: the model need not fit into memory."""
+    from archc.hub.checkpoint import write_tensors
+    from archc.hub.safetensors_io import Outgoing
+    from archc.ir.init import each_weight
+
+    def fill(folder: Path) -> None:
+        write_tensors(folder, (Outgoing.of(key, tensor) for key, tensor in each_weight(graph, seed=seed)))
+
+    return fill
 
 
 def _load(model: str) -> Graph:
