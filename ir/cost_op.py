@@ -45,6 +45,7 @@ class OpCost:
     `weight_flops` of matrix products and convolutions with parameters, `value_flops` of those between values. Of one
     call on the whole batch: `compute_s` is the time of its products at the hardware's rates, `weights_moved`,
     `state_moved` and `activations_moved` are bytes, and `elementwise` counts elements computed outside of products.
+    `tables` counts the constant tables it applies (rotary frequencies), each with small kernels whatever the sizes.
     `output` and `inside` are elements of the result, and of the values computed on the way, for one position: a new
     token, or for ops `at_logits` a position whose logits are wanted.
     """
@@ -62,6 +63,7 @@ class OpCost:
     weights_moved: Expr
     state_moved: Expr
     activations_moved: Expr
+    tables: Expr
     output: Expr
     inside: Expr
     at_logits: bool
@@ -123,6 +125,7 @@ def _op_cost(op: Op, formats: Mapping[str, str]) -> OpCost:
         state_moved=BATCH_SYM * total(_state_moved(op, s) for s in op.state()),
         # Inputs are read, the result written, values on the way written and read.
         activations_moved=BATCH_SYM * positions * (read + 2 * inside + output) * bytes_sym("activations"),
+        tables=Num(sum(len(c.names) for c in op.constants())),
         output=output,
         inside=inside,
         at_logits=positions == LOGITS_SYM,

@@ -22,7 +22,7 @@ from archc.ir.cost_graph import Costed, Group
 from archc.ir.dims import Axis, Concat, Dim
 from archc.ir.formats import get_format
 from archc.ir.graph import Graph
-from archc.ir.hardware import HardwareProfile, Mode, OpTiming
+from archc.ir.hardware import OPTIMIZER, HardwareProfile, Mode, OpTiming
 from archc.ir.latency import call_s, hardware_env
 from archc.ir.op import Param
 from archc.ir.workload import FormatChoice
@@ -88,8 +88,12 @@ def train_sheet(
 ) -> TrainSheet:
     """What it costs to train `graph` on `tokens` in sequences of `seq`, `batch_tokens` a step.
 
-    `format` is that of matrix products. Raises UnsupportedError for a batch with fewer sequences than devices.
+    `format` is that of matrix products. Raises UnsupportedError for numbers below one, and for a batch with fewer
+    sequences than devices.
     """
+    for name, value in {"tokens": tokens, "seq": seq, "batch_tokens": batch_tokens}.items():
+        if value < 1:
+            raise UnsupportedError(f"`{name}` must be at least 1: got {value}")
     if batch_tokens < profile.devices * seq:
         raise UnsupportedError(
             f"a batch of {batch_tokens} tokens has fewer sequences of {seq} than {profile} has devices; "
@@ -196,7 +200,7 @@ class _Training:
 
     def update_s(self, shard: int) -> float:
         """Seconds of the optimiser: as measured, or its state read and written, gradients read, parameters written."""
-        law = self.profile.timing(self.costed.formats["weights"], "train", "optimizer")
+        law = self.profile.timing(self.costed.formats["weights"], "train", OPTIMIZER)
         if law is not None and self.profile.devices == 1:
             each = [math.prod(p.shape) for _, p in self.costed.graph.params() if p.trained]
             size = float(get_format(self.costed.formats["weights"]).bytes_per_element)

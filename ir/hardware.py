@@ -11,6 +11,9 @@ from archc.kernels.errors import UnsupportedError
 
 Mode: TypeAlias = Literal["prefill", "decode", "train"]
 
+# The kind under which a training law of the update of one parameter stands, beside the kinds of ops.
+OPTIMIZER = "optimizer"
+
 MATMUL_EFFICIENCY = 0.45
 MEMORY_EFFICIENCY = 0.7
 
@@ -28,10 +31,11 @@ class OpTiming:
     weights_moved: float = 0.0
     state_moved: float = 0.0
     activations_moved: float = 0.0
+    tables: float = 0.0
 
 
 # Format of weights -> mode -> kind of op -> law. In mode `train` a law includes the backward pass, that of lm_head the
-# loss, and the kind `optimizer` is the update of one parameter.
+# loss, and OPTIMIZER is the update of one parameter.
 Laws: TypeAlias = Mapping[str, Mapping[Mode, Mapping[str, OpTiming]]]
 
 

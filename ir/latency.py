@@ -2,8 +2,8 @@
 
     time = max(products / rate, bytes / bandwidth) + all-reduce
 
-On a machine that `archc profile` has measured, a kind of op has a law of its own instead: an overhead, and seconds for
-each FLOP and byte.
+On a machine that `archc profile` has measured, a kind of op has a law of its own instead: an overhead, more of it for
+each constant table, and seconds for each FLOP and byte.
 
 Several devices work together on every call (tensor parallel): rates and bandwidth are theirs together, and an op that
 sums over a dim of its own, which they share out, adds their results up. That is one all-reduce of its output, a
@@ -22,7 +22,7 @@ from archc.ir.hardware import HardwareProfile, OpTiming
 from archc.ir.op import BATCH_SYM, TOKENS_SYM
 
 BANDWIDTH = Sym("bandwidth")
-TIMED = ("weight_flops", "value_flops", "weights_moved", "state_moved", "activations_moved")
+TIMED = ("weight_flops", "value_flops", "weights_moved", "state_moved", "activations_moved", "tables")
 LINK_S_PER_BYTE, LINK_LATENCY = Sym("link_s_per_byte"), Sym("link_latency_s")
 
 
@@ -55,14 +55,14 @@ def time_parts(cost: OpCost, timing: OpTiming | None = None) -> dict[str, Expr]:
         return {"compute": cost.compute_s, "memory": memory_s(cost)}
     each = {name: getattr(timing, name) * per_call(cost, name) for name in TIMED}
     return {
-        "overhead": Num(timing.overhead_s),
+        "overhead": timing.overhead_s + each["tables"],
         "compute": total(part for name, part in each.items() if name.endswith("flops")),
         "memory": total(part for name, part in each.items() if name.endswith("moved")),
     }
 
 
 def per_call(cost: OpCost, name: str) -> Expr:
-    """What one call on the whole batch does of one of `TIMED`: FLOPs, or bytes moved."""
+    """What one call on the whole batch does of one of `TIMED`: FLOPs, bytes moved, or tables applied."""
     each: Expr = getattr(cost, name)
     return BATCH_SYM * each if name.endswith("flops") else each
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from archc.ir.formats import get_format
-from archc.ir.hardware import MATMUL_EFFICIENCY, MEMORY_EFFICIENCY, HardwareProfile, Mode, OpTiming
+from archc.ir.hardware import MATMUL_EFFICIENCY, MEMORY_EFFICIENCY, OPTIMIZER, HardwareProfile, Mode, OpTiming
 from archc.kernels.errors import ArchcError, UnknownName
 from archc.units import parse_size
 from archc.yamlfile import load_model
@@ -26,7 +27,7 @@ _SEVERAL = re.compile(r"(?:(?P<devices>[1-9]\d{0,6})x)?(?P<device>.+)")
 class Law(BaseModel):
     """A measured law of time for one kind of op: microseconds for a call, and for what it does."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     overhead_us: float = Field(0.0, ge=0)
     us_per_weight_gflop: float = Field(0.0, description="products with parameters", ge=0)
@@ -34,6 +35,7 @@ class Law(BaseModel):
     us_per_weight_mb: float = Field(0.0, ge=0)
     us_per_state_mb: float = Field(0.0, ge=0)
     us_per_activation_mb: float = Field(0.0, ge=0)
+    us_per_table: float = Field(0.0, description="constant tables, such as rotary frequencies", ge=0)
 
     def timing(self) -> OpTiming:
         """The law in seconds for each FLOP and byte."""
@@ -47,7 +49,7 @@ class Law(BaseModel):
         )
 
 
-# Part of an OpTiming -> the field of a Law that holds it, and its unit in seconds for each FLOP or byte.
+# Part of an OpTiming -> the field of a Law that holds it, and its unit in seconds for each FLOP, byte or table.
 LAW_UNITS = {
     "overhead_s": ("overhead_us", 1e-6),
     "weight_flops": ("us_per_weight_gflop", 1e-15),
@@ -55,13 +57,14 @@ LAW_UNITS = {
     "weights_moved": ("us_per_weight_mb", 1e-12),
     "state_moved": ("us_per_state_mb", 1e-12),
     "activations_moved": ("us_per_activation_mb", 1e-12),
+    "tables": ("us_per_table", 1e-6),
 }
 
 
 class HardwareFile(BaseModel):
     """The fields of a hardware YAML. Rates are dense peaks of one device; efficiencies are parts of them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     title: str
     memory: int = Field(description="what a program sees, such as 79.11GiB", gt=0)
@@ -87,8 +90,9 @@ class HardwareFile(BaseModel):
     @field_validator("measured")
     @classmethod
     def _laws_by_format(cls, laws: dict[str, dict[Mode, dict[str, Law]]]) -> dict[str, dict[Mode, dict[str, Law]]]:
-        for name in laws:
+        for name, modes in laws.items():
             _check_format(name)
+            _check_kinds(kind for of_mode in modes.values() for kind in of_mode)
         return {get_format(name).name: modes for name, modes in laws.items()}
 
     @field_validator("peak_tflops", "matmul_efficiency")
@@ -99,6 +103,14 @@ class HardwareFile(BaseModel):
             if rate <= 0:
                 raise ValueError(f"expected a rate above 0 for `{name}`: got {rate}")
         return {get_format(name).name: rate for name, rate in rates.items()}
+
+    @field_validator("matmul_efficiency")
+    @classmethod
+    def _at_most_the_peak(cls, parts: dict[str, float]) -> dict[str, float]:
+        for name, part in parts.items():
+            if part > 1:
+                raise ValueError(f"expected a part of the peak, at most 1, for `{name}`: got {part}")
+        return parts
 
     @field_validator("peak_tflops")
     @classmethod
@@ -173,6 +185,15 @@ def _profile(name: str, given: HardwareFile) -> HardwareProfile:
             for fmt, modes in given.measured.items()
         },
     )
+
+
+def _check_kinds(kinds: Iterable[str]) -> None:
+    from archc.ir.op import registered_ops
+
+    known = {OPTIMIZER, *(op.kind for op in registered_ops())}
+    for kind in kinds:
+        if kind not in known:
+            raise ValueError(str(UnknownName("kind of op", kind, known)))
 
 
 def _check_format(name: str) -> None:

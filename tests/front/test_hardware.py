@@ -86,6 +86,11 @@ def test_unknown_names_suggest() -> None:
         (("fp8_e4m3", "fp9"), 4, "unknown format `fp9`"),
         (("1.5", "-1.5"), 4, "expected a rate above 0"),
         (("title: My machine", "sources: {bandwidth: me}"), 1, "unknown field `bandwidth`"),
+        (("bandwidth_gb_s: 50\n", ""), 1, "missing field `bandwidth_gb_s`"),
+        (("50", "-50"), 3, "expected a number greater than 0, got `-50`"),
+        (("1.5", ".inf"), 4, "finite"),
+        (("title: My machine", "matmul_efficiency: {bf16: 45}"), 1, "at most 1, for `bf16`: got 45"),
+        (("title: My machine", "measured: {fp32: {train: {mlpp: {overhead_us: 1}}}}"), 1, "did you mean `mlp`"),
     ],
 )
 def test_errors_have_a_place(tmp_path: Path, change: tuple[str, str], line: int, message: str) -> None:

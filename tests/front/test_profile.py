@@ -22,7 +22,7 @@ from archc.ir.ops.mlp import MLP
 from archc.ir.workload import Workload
 from archc.kernels.errors import ArchcError
 from archc.profile.fit import fit
-from archc.profile.measure import Sample, laws, stack_samples
+from archc.profile.measure import Sample, emitted_model, laws, stack_samples
 from archc.profile.stacks import WIDTHS, stacks
 from archc.profile.timing import Call
 from archc.profile.write import write_profile
@@ -64,7 +64,7 @@ def test_no_part_of_a_law_is_negative() -> None:
 def test_every_node_is_timed_in_every_mode() -> None:
     graph = small()
     calls = [Call("prefill", 1, 6, 6), Call("decode", 2, 1, 9), Call("train", 2, 6, 6)]
-    samples = list(stack_samples(graph, CPU, "fp32", calls))
+    samples = list(stack_samples(graph, emitted_model(graph, CPU, "fp32"), "fp32", calls))
     kinds = {node.op.kind for node in graph.nodes}
     for mode in ("prefill", "decode", "train"):
         assert {s.kind for s in samples if s.mode == mode} - {"optimizer"} == kinds

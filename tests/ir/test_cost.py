@@ -23,7 +23,7 @@ from archc.ir.graph import Graph
 from archc.ir.hardware import HardwareProfile
 from archc.ir.init import init_weights
 from archc.ir.op import registered_ops
-from archc.ir.ops.attention import Attention
+from archc.ir.ops.attention import Attention, Rope
 from archc.ir.ops.latent_moe import LatentMoE
 from archc.ir.ops.mamba2 import Mamba2
 from archc.ir.ops.mlp import MLP
@@ -241,6 +241,12 @@ def test_nodes_add_up_to_the_sheet() -> None:
     assert sheet.latency is not None
     assert sum(n.count * (n.decode_s or 0) for n in served) == pytest.approx(sheet.latency.decode_s_per_token)
     assert sum(n.count * n.state_bytes for n in sheet.nodes) == sheet.memory.resident_bytes - sheet.memory.weights_bytes
+
+
+def test_tables_are_counted_where_an_op_has_them() -> None:
+    plain, rotary = (Attention.Fields(n_heads=2, head_dim=8, rope=rope) for rope in (None, Rope()))
+    tables = [op_cost(_op(model(layers=(("attention", f),)), "L0.mixer")).tables for f in (plain, rotary)]
+    assert [t.evaluate({}) for t in tables] == [0, 2]
 
 
 @pytest.mark.parametrize("op", [e for cls in registered_ops() for e in cls.examples()], ids=lambda op: op.kind)
