@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -26,18 +26,17 @@ def print_sheet(sheet: CostSheet, *, explain: bool = False) -> None:
     out.print(f"[dim]formats: {', '.join(f'{name} {sheet.formats[name]}' for name in FORMAT_CLASSES)}[/dim]")
     for line in _hardware(sheet.hardware):
         out.print(f"[dim]{line}[/dim]")
-    if explain:
-        out.print(_nodes(sheet))
+    for table in _node_tables(sheet.nodes) if explain else ():
+        out.print(table)
 
 
 def print_training(sheet: TrainSheet) -> None:
     """The figures of a training sheet."""
     out = console()
     plan = f"{format_tokens(sheet.tokens)} tokens, {format_count(sheet.batch_tokens)} a step"
-    how = f"in sequences of {format_count(sheet.seq)}, recompute: {sheet.recompute}"
-    out.print(f"[bold]{sheet.model}[/bold]  training on {plan} {how}")
+    out.print(f"[bold]{sheet.model}[/bold]  training on {plan} in sequences of {format_count(sheet.seq)}")
     out.print(_table(_training(sheet)))
-    for line in _hardware(sheet.hardware, together="sharded over all, each with sequences of its own (FSDP)"):
+    for line in _hardware(sheet.hardware, together="parameters sharded over all, sequences of their own (FSDP)"):
         out.print(f"[dim]{line}[/dim]")
 
 
@@ -85,7 +84,7 @@ def _room(sheet: CostSheet) -> str:
     if sheet.hardware is None:
         return ""
     total = sheet.hardware["memory_bytes"] * sheet.hardware["devices"]
-    return f"{'fits' if sheet.memory.peak_bytes <= total else 'does not fit'} {format_size(total)}"
+    return _fits(sheet.memory.peak_bytes <= total, total)
 
 
 def _flops(sheet: CostSheet) -> Iterator[Row]:
@@ -108,22 +107,27 @@ def _times(sheet: CostSheet) -> Iterator[Row]:
 
 
 def _training(sheet: TrainSheet) -> list[Row]:
-    fits = "fits" if sheet.fits else "does not fit"
+    again = ", blocks forward again" if sheet.recompute == "block" else ""
     return [
         ("parameters", format_params(sheet.params), f"{sheet.params:,}"),
-        ("FLOPs per token", f"{sheet.flops_per_token / 1e9:,.1f} GFLOP", "forward, backward and recompute"),
-        ("FLOPs", f"{sheet.total_flops:.3e}", "in all"),
-        ("parameters", format_size(sheet.parameter_bytes), "bf16 shard of a device"),
-        ("gradients", format_size(sheet.gradient_bytes), "bf16 shard of a device"),
-        ("optimiser", format_size(sheet.optimizer_bytes), "fp32 master and two moments, shard of a device"),
-        ("gathered", format_size(sheet.gathered_bytes), "two largest blocks whole"),
-        ("activations", format_size(sheet.activation_bytes), "one sequence a device"),
-        ("reserve", format_size(sheet.reserve_bytes), ""),
-        ("peak", format_size(sheet.peak_bytes), f"{fits} {format_size(sheet.memory_bytes)} of a device"),
-        ("step", _seconds(sheet.step_s), f"{sheet.micro_batches} sequences a device"),
+        ("FLOPs of a token", f"{sheet.flops_per_token / 1e9:,.1f} GFLOP", f"forward, backward{again}"),
+        ("FLOPs in all", f"{sheet.total_flops:.3e}", ""),
+        ("memory of a device", "", ""),
+        ("  parameters", format_size(sheet.parameter_bytes), "bf16, its shard"),
+        ("  gradients", format_size(sheet.gradient_bytes), "bf16, its shard"),
+        ("  optimiser", format_size(sheet.optimizer_bytes), "fp32 copy and two moments, its shard"),
+        ("  gathered", format_size(sheet.gathered_bytes), "the two largest blocks whole"),
+        ("  activations", format_size(sheet.activation_bytes), "one sequence"),
+        ("  reserve", format_size(sheet.reserve_bytes), ""),
+        ("  peak", format_size(sheet.peak_bytes), _fits(sheet.fits, sheet.memory_bytes)),
+        ("step", _seconds(sheet.step_s), f"{sheet.micro_batches:,} sequences a device"),
         ("rate", f"{sheet.tokens_per_s:,.0f} tokens/s", f"{sheet.mfu:.0%} of the bf16 peak without recompute"),
         ("time", f"{sheet.days:,.1f} days", f"{sheet.steps:,} steps"),
     ]
+
+
+def _fits(fits: bool, memory_bytes: int) -> str:
+    return f"{'fits' if fits else 'does not fit'} {format_size(memory_bytes)}"
 
 
 def _hardware(hardware: dict[str, Any] | None, *, together: str = "") -> Iterator[str]:
@@ -131,44 +135,78 @@ def _hardware(hardware: dict[str, Any] | None, *, together: str = "") -> Iterato
     if hardware is None:
         yield "latency and throughput: give --hardware"
         return
-    rates = ", ".join(f"{fmt} {rate / 1e12:g}" for fmt, rate in hardware["peak_flops"].items())
-    efficiency = ", ".join(sorted({f"{part:g}" for part in hardware["matmul_efficiency"].values()}))
     yield f"hardware: {hardware['devices']} x {hardware['name']}, {format_size(hardware['memory_bytes'])} each"
-    yield f"  dense TFLOP/s {rates}, of which products reach {efficiency}"
+    yield f"  dense TFLOP/s: {_grouped({f: rate / 1e12 for f, rate in hardware['peak_flops'].items()})}"
+    yield f"    of which products reach {_grouped(hardware['matmul_efficiency'])}"
     bandwidth = hardware["bandwidth_bytes_s"] / 1e9
     yield f"  {bandwidth:g} GB/s, of which streaming reaches {hardware['memory_efficiency']:g}"
+    if hardware["measured"]:
+        yield f"  ops in {', '.join(hardware['measured'])}: by laws measured on the device"
     if hardware["devices"] > 1:
-        link = f"{hardware['link_bytes_s'] / 1e9:g} GB/s and {hardware['link_latency_s'] * 1e6:g} us a link"
-        yield f"  devices: {together or 'tensor parallel, one all-reduce a block'}, {link}"
+        yield f"  {together or 'tensor parallel, one all-reduce a block'}"
+        yield f"  links of {hardware['link_bytes_s'] / 1e9:g} GB/s and {hardware['link_latency_s'] * 1e6:g} us"
 
 
-def _nodes(sheet: CostSheet) -> Table:
-    numbers = ("nodes", "params", "weights", "state", "prefill", "decode", "moved", "prefill time", "decode time")
-    table = plain_table("node", *numbers, "decode bound by", numbers=numbers)
-    table.title, table.title_justify = "Node by node: figures of one of each, for the whole batch", "left"
-    for node in sheet.nodes:
-        table.add_row(*_node(node))
+def _grouped(by_format: dict[str, float]) -> str:
+    """`bf16, fp16 70; int8 140`: the formats of each figure together, or the figure alone where all have it."""
+    groups: dict[float, list[str]] = {}
+    for fmt, figure in by_format.items():
+        groups.setdefault(figure, []).append(fmt)
+    if len(groups) == 1:
+        return f"{next(iter(groups)):g}"
+    return "; ".join(f"{', '.join(formats)} {figure:g}" for figure, formats in groups.items())
+
+
+# -- node by node ------------------------------------------------------------------------------------------------------
+
+MEMORY = ("params", "weights", "state", "moved by a step")
+WORK = ("prefill", "its time", "decode step", "time of step")
+
+
+def _node_tables(nodes: tuple[NodeCost, ...]) -> Iterator[Table]:
+    """What nodes there are, and of one of each: what it holds and moves, what it computes and how long that takes."""
+    yield _titled(
+        "Nodes, by the first of their kind",
+        plain_table("node", "nodes", "kind", "sizes", numbers=("nodes",), whole=("node", "kind")),
+        map(_what, nodes),
+    )
+    yield _titled(
+        "Memory of one, for the whole batch", plain_table("node", *MEMORY, numbers=MEMORY), map(_memory_of, nodes)
+    )
+    yield _titled(
+        "Work of one, for the whole batch", plain_table("node", *WORK, "bound by", numbers=WORK), map(_work_of, nodes)
+    )
+
+
+def _titled(title: str, table: Table, rows: Iterable[tuple[str, ...]]) -> Table:
+    table.title, table.title_justify = f"\n{title}", "left"
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _node(node: NodeCost) -> Iterator[str]:
+def _what(node: NodeCost) -> tuple[str, ...]:
     sizes = " ".join(f"{role}={size}" for role, size in node.sizes if role != "d_model")
-    yield f"{node.nodes[0]} [cyan]{node.kind}[/cyan]" + (f"\n  [dim]{sizes}[/dim]" if sizes else "")
-    yield str(node.count)
-    yield format_params(node.params)
-    yield format_size(node.weights_bytes)
-    yield format_size(node.state_bytes)
-    yield f"{node.prefill_flops / 1e9:,.1f} GFLOP"
-    yield f"{node.decode_flops / 1e6:,.1f} MFLOP"
-    yield format_size(node.moved_bytes)
-    yield "-" if node.prefill_s is None else _seconds(node.prefill_s)
-    yield "-" if node.decode_s is None else _seconds(node.decode_s)
-    yield node.bound
+    return node.nodes[0], str(node.count), f"[cyan]{node.kind}[/cyan]", f"[dim]{sizes}[/dim]"
+
+
+def _memory_of(node: NodeCost) -> tuple[str, ...]:
+    sizes = (node.weights_bytes, node.state_bytes, node.moved_bytes)
+    return node.nodes[0], format_params(node.params), *map(format_size, sizes)
+
+
+def _work_of(node: NodeCost) -> tuple[str, ...]:
+    prefill, decode = f"{node.prefill_flops / 1e9:,.1f} GFLOP", f"{node.decode_flops / 1e6:,.1f} MFLOP"
+    return node.nodes[0], prefill, _timed(node.prefill_s), decode, _timed(node.decode_s), node.bound
+
+
+def _timed(seconds: float | None) -> str:
+    return "-" if seconds is None else _seconds(seconds)
 
 
 def _seconds(seconds: float) -> str:
-    """A time in s, ms or us."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
+    """A time in s, ms, us or ns."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} us"
+    return f"{seconds * 1e9:.3g} ns"

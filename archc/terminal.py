@@ -16,9 +16,11 @@ def console() -> Console:
     return made
 
 
-def plain_table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
-    """A table without lines, its columns `numbers` to the right. Columns named by a blank have no heading."""
+def plain_table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+    """A table without lines, its columns `numbers` to the right, those in `whole` never broken or cut.
+
+    Columns named by a blank have no heading."""
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(c.strip() for c in columns))
     for name in columns:
-        table.add_column(name.strip(), justify="right" if name in numbers else "left")
+        table.add_column(name.strip(), justify="right" if name in numbers else "left", no_wrap=name in whole)
     return table

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,7 +15,24 @@ if TYPE_CHECKING:
 Recompute = Literal["block", "none"]
 
 
+# What is only of serving, and only of training.
+SERVING = (
+    "context",
+    "batch",
+    "input",
+    "output",
+    "kv_format",
+    "ssm_format",
+    "conv_format",
+    "prefill_chunk",
+    "mtp",
+    "explain",
+)
+TRAINING = ("tokens", "seq", "batch_tokens", "recompute")
+
+
 def estimate(
+    ctx: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A spec, zoo name, checkpoint, IR text, config.json.")],
     hardware: Annotated[str | None, typer.Option(help="a10g, 4xh100, or a profile YAML of your own.")] = None,
     context: Annotated[str | None, typer.Option(help="Tokens of a sequence; else input + output, else 8k.")] = None,
@@ -41,6 +59,7 @@ def estimate(
     """
     from archc.sheet import cost, training_cost
 
+    _refuse(ctx, SERVING if train else TRAINING, "of serving, not of training" if train else "of training: add --train")
     if train:
         if tokens is None or hardware is None:
             raise typer.BadParameter("--train needs --tokens (such as 25T) and --hardware (such as 64xh100)")
@@ -72,6 +91,18 @@ def estimate(
         mtp=mtp,
     )
     _show(sheet, as_json, explain)
+
+
+def _refuse(ctx: typer.Context, names: Sequence[str], why: str) -> None:
+    """An option that would be ignored is an error."""
+    given = ["/".join([*p.opts, *p.secondary_opts]) for p in ctx.command.params if p.name in names and _given(ctx, p)]
+    if given:
+        raise typer.BadParameter(f"{', '.join(given)}: only {why}")
+
+
+def _given(ctx: typer.Context, param: Any) -> bool:
+    source = ctx.get_parameter_source(param.name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _show(sheet: CostSheet, as_json: bool, explain: bool) -> None:

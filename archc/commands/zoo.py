@@ -62,7 +62,9 @@ def _model_json(name: str, total: int, compared: list[Row]) -> dict[str, Any]:
 def _print_models(models: list[tuple[str, int, list[Row]]]) -> None:
     from archc.terminal import console, plain_table
 
-    table = plain_table("model", "figure", "published", "computed", "", numbers=("published", "computed"))
+    table = plain_table(
+        "model", "figure", "published", "computed", "", numbers=("published", "computed"), whole=("model",)
+    )
     for name, total, compared in models:
         for line in _model_rows(name, total, compared):
             table.add_row(*line)
@@ -112,19 +114,20 @@ def _print_claims(outcomes: list[Outcome]) -> None:
     from archc.terminal import console, plain_table
     from archc.units import format_count
 
-    numbers = ("output tokens/s (batch)", "published", "computed")
-    table = plain_table("model over baseline", "setting", *numbers, "", numbers=numbers)
+    numbers = ("tokens/s (batch)", "published", "computed")
+    table = plain_table("model over baseline", *numbers, "", numbers=numbers, whole=("model over baseline", ""))
     for o in outcomes:
         claim = o.claim
         setting = f"{claim.hardware}, {format_count(claim.input)} in, {format_count(claim.output)} out"
         rates = f"{_rate(o.model)}\n{_rate(o.baseline)}"
         ratio = "-" if o.ratio is None else f"{o.ratio:.2f}"
-        pair = f"{claim.model}\n  {claim.baseline}"
-        table.add_row(pair, setting, rates, f"{claim.published_ratio:g}", ratio, _verdict(o))
+        pair = f"{claim.model}\n  {claim.baseline}\n  [dim]{setting}[/dim]"
+        table.add_row(pair, rates, f"{claim.published_ratio:g}", ratio, _verdict(o))
     console().print(table)
     reachable = [o for o in outcomes if o.claim.reachable]
     held = sum(o.holds for o in reachable)
     typer.echo(f"{held} of {len(reachable)} reachable claims within {TOLERANCE}x; the others are shown, not fitted")
+    typer.echo("* hangs on how the engines of its day treat each model")
 
 
 def _rate(side: Side | None) -> str:
@@ -135,4 +138,4 @@ def _verdict(outcome: Outcome) -> str:
     if outcome.factor is None:
         return "[yellow]does not fit[/yellow]"
     mark = "[green]ok[/green]" if outcome.holds else "[yellow]off[/yellow]"
-    return f"{mark} {outcome.factor:.2f}x" + ("" if outcome.claim.reachable else ", hangs on the engines")
+    return f"{mark} {outcome.factor:.2f}x" + ("" if outcome.claim.reachable else " *")

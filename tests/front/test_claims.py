@@ -75,6 +75,7 @@ def test_zoo_prints_every_claim_the_unreachable_ones_too() -> None:
     assert not found["nemotron-3-nano-30b-a3b-over-qwen3-30b-a3b"]["reachable"]
     shown = run("--claims")
     assert "8 of 8 reachable claims within 1.35x" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_zoo_prints_published_figures_and_their_gaps() -> None:

@@ -8,10 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from archc.hardware import load_hardware
+from archc.ir.cost_program import cost_program
+from archc.ir.expr import evaluate_json
+from archc.ir.workload import Workload
 from archc.kernels.errors import UnknownName, UnsupportedError
+from archc.resolve import load
 from archc.sheet import cost, training_cost
+from archc.units import format_size
 
 GIB = 2**30
 A10G_BUDGET = 19.66 * GIB
@@ -117,6 +125,23 @@ def test_training_a_12b_model() -> None:
     assert 12 * sheet.params / 64 <= sheet.optimizer_bytes < 12.1 * sheet.params / 64
 
 
+def test_a_candidate_around_12b_costs_the_same_in_ints_arrays_tensors_and_json() -> None:
+    graph = load("nemotron-nano-12b-v2")
+    widths = [name for name in graph.dims if name.rpartition(".")[2] in ("d_model", "d_ff", "heads_per_group")]
+    blocks, workload = graph.blocks["layers"], Workload.of(context=131072)
+    program = cost_program(graph, varying=widths, droppable=blocks, workload=workload, profile=load_hardware("a10g"))
+    rng = np.random.default_rng(0)
+    some = {name: int(graph.dims[name].size * rng.uniform(0.5, 1)) for name in widths}
+    some |= {f"keep.{block}": int(rng.random() < 0.9) for block in blocks}
+    exact, data = program(some), json.loads(json.dumps(program.to_json()))
+    arrays = program({name: np.full(2, float(value)) for name, value in some.items()})
+    tensors = program({name: torch.tensor(float(value), dtype=torch.float64) for name, value in some.items()})
+    for name, value in exact.items():
+        as_json = evaluate_json(data["figures"][name], {**data["defaults"], **some})
+        for other in (float(arrays[name][1]), float(tensors[name]), as_json):
+            assert other == pytest.approx(float(value), rel=1e-12), name
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 CONTRACT = {
@@ -165,6 +190,40 @@ def test_training_from_the_command_line() -> None:
     assert data["tokens"] == 25 * 10**12 and data["batch_tokens"] == 2**22 and data["days"] > 0
     assert "986" in archc("nemotron-nano-12b-v2", *arguments).stdout
     assert archc("nemotron-nano-12b-v2", "--train").returncode == 2
+
+
+def test_the_table_of_training_has_the_figures_of_its_json() -> None:
+    arguments = ["nemotron-h-8b", "--train", "--tokens", "15T", "--hardware", "64xh100"]
+    data, shown = estimated(*arguments), archc(*arguments).stdout
+    figures = [
+        format_size(data[f"{name}_bytes"]) for name in ("parameter", "optimizer", "activation", "peak", "memory")
+    ]
+    figures += [f"{data['days']:,.1f} days", f"{data['steps']:,} steps", f"{data['flops_per_token'] / 1e9:,.1f} GFLOP"]
+    assert data["fits"] and not [figure for figure in figures if figure not in shown]
+    assert "forward again" not in archc(*arguments, "--recompute", "none").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--context 128q", "128q"),
+        ("--batch 0", "`batch` must be at least 1"),
+        ("--hardware h10", "did you mean `h100`"),
+        ("--kv-format fp9", "did you mean `fp8`"),
+        ("--seq 8k", "--seq: only of training"),
+        ("--train --tokens 1T --hardware h100 --no-mtp", "--mtp/--no-mtp: only of serving"),
+        ("--train --tokens 1T", "--train needs --tokens"),
+        ("--train --tokens 0 --hardware h100", "`tokens` must be at least 1"),
+        ("--train --tokens 1T --hardware h100 --seq 0", "`seq` must be at least 1"),
+        ("--train --tokens 1T --hardware 64xh100 --batch-tokens 8k", "fewer sequences"),
+        ("--contxt 4k", "--context"),
+    ],
+)
+def test_a_bad_option_is_one_clear_error(arguments: str, message: str) -> None:
+    run = archc("tiny-hybrid", *arguments.split())
+    assert run.returncode == 2 and run.stdout == ""
+    assert message in " ".join(run.stderr.replace("│", " ").split())
+    assert "Traceback" not in run.stderr
 
 
 def test_an_error_is_one_message() -> None:
