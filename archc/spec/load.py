@@ -63,8 +63,8 @@ class NormFields(BaseModel):
 
     model_config = STRICT
 
-    kind: Literal[tuple(NORMS)] = Field("rms", description="layer1p: a layer norm with a zero-centred gamma")  # type: ignore[valid-type]
-    eps: Positive = Field(1e-5, description="added to the variance")
+    kind: Literal[tuple(NORMS)] = Field(default="rms", description="layer1p: a layer norm with a zero-centred gamma")  # type: ignore[valid-type]
+    eps: Positive = Field(default=1e-5, description="added to the variance")
 
 
 class InitFields(BaseModel):
@@ -72,7 +72,7 @@ class InitFields(BaseModel):
 
     model_config = STRICT
 
-    std: Positive = Field(0.02, description="standard deviation, where a block does not say")
+    std: Positive = Field(default=0.02, description="standard deviation, where a block does not say")
 
 
 class MTPFields(BaseModel):
@@ -119,7 +119,7 @@ class SpecFields(BaseModel):
     mtp: MTPFields | None = Field(None, description="multi-token prediction, if the model has it")
     formats: dict[Literal[OUTPUT_CLASSES], FormatName] = Field({}, description="formats by class, such as `kv: fp8`")  # type: ignore[valid-type]
     published: list[FigureFields] = Field([], description="parameters as a source prints them")
-    source: Texts = Field((), description="where figures and sizes come from")
+    source: Texts = Field(default=(), description="where figures and sizes come from")  # type: ignore[assignment]
 
 
 def spec_ops() -> dict[str, type[Op]]:
