@@ -81,8 +81,9 @@ def _model_rows(name: str, total: int, compared: list[Row]) -> Iterator[tuple[st
         figure = c.figure
         convention = f" without {', '.join(figure.without)}" if figure.without else ""
         computed = f"{c.counted / 1e9:.3f}B"
-        verdict = "[green]ok[/green]" if c.agrees else f"[yellow]gap {c.gap / 1e9:+.3f}B[/yellow] {figure.gap}"
-        yield "" if i else name, figure.metric + convention, figure.text, computed, verdict
+        verdict = "[green]ok[/green]" if c.agrees else f"[yellow]gap {c.gap / 1e9:+.3f}B[/yellow]"
+        why = f" ({figure.gap})" if figure.gap else ""
+        yield "" if i else name, figure.metric, figure.text, computed, verdict + convention + why
 
 
 # -- claims ------------------------------------------------------------------------------------------------------------
