@@ -2,50 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.kernels.errors import ArchcError, WeightError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from archc.hub.checkpoint_dir import CheckpointDir
     from archc.ir.graph import Graph
+
+Fill = Callable[[Path], None]
 
 
 def compile_model(
     model: str | Graph,
     out: str | Path,
     *,
-    weights: str | Path | None = None,
+    weights: Mapping[str, Tensor] | str | Path | None = None,
     seed: int | None = None,
     command: str = "",
 ) -> Path:
     """Compile a model (a graph, or anything that `archc.load` takes) to the package `out`; returns the folder.
 
-    Weights come from the archc checkpoint `weights`, or are drawn from `seed` in fp32, or are those of `model` where it
-    is a checkpoint; else there are none. Tokenizer files of a checkpoint travel along. Raises ArchcError for a folder
-    name that Python cannot import or a folder that is something else, WeightError for weights of another model.
+    Weights are `weights` (an archc checkpoint, or tensors by `<scope>.<param>`), or drawn from `seed` in fp32, or those
+    of `model` where it is a checkpoint; else there are none. Tokenizer files of a checkpoint travel along. Raises
+    ArchcError for a folder name that Python cannot import or a folder that is something else, WeightError for weights
+    of another model.
     """
     from archc.codegen import emit_package
     from archc.ir.graph import Graph
 
     if weights is not None and seed is not None:
         raise ArchcError("weights come from a checkpoint or from a seed: give one of the two")
-    source = _checkpoint(model, weights, seed)
     graph = model if isinstance(model, Graph) else _load(model)
-    fill = _fresh(graph, seed) if seed is not None else _fill(graph, source) if source is not None else None
-    return emit_package(graph, out, fill=fill, command=command)
+    return emit_package(graph, out, fill=_filler(graph, model, weights, seed), command=command)
 
 
-def _fresh(graph: Graph, seed: int) -> Callable[[Path], None]:
-    """Writes fresh weights one shard at a time: the model need not fit into memory."""
-    from archc.hub.checkpoint import write_tensors
-    from archc.hub.safetensors_io import Outgoing
+def _filler(graph: Graph, model: Any, weights: Any, seed: int | None) -> Fill | None:
+    """What writes the weights; None where there are none."""
     from archc.ir.init import each_weight
 
+    if seed is not None:
+        return _tensors(lambda: each_weight(graph, seed=seed))
+    if isinstance(weights, Mapping):
+        _check(graph, "the weights given", {key: tuple(tensor.shape) for key, tensor in weights.items()})
+        return _tensors(weights.items)
+    source = _checkpoint(model, weights)
+    return None if source is None else _streamed(graph, source)
+
+
+def _tensors(made: Callable[[], Iterable[tuple[str, Tensor]]]) -> Fill:
+    """Writes tensors one shard at a time: they need not fit into memory together."""
+    from archc.hub.checkpoint import write_tensors
+    from archc.hub.safetensors_io import Outgoing
+
     def fill(folder: Path) -> None:
-        write_tensors(folder, (Outgoing.of(key, tensor) for key, tensor in each_weight(graph, seed=seed)))
+        write_tensors(folder, (Outgoing.of(key, tensor.detach().cpu()) for key, tensor in made()))
 
     return fill
 
@@ -56,30 +71,34 @@ def _load(model: str) -> Graph:
     return load(model)
 
 
-def _checkpoint(model: Any, weights: str | Path | None, seed: int | None) -> CheckpointDir | None:
+def _checkpoint(model: Any, weights: str | Path | None) -> CheckpointDir | None:
     """The checkpoint that weights come from."""
     from archc.hub.checkpoint_dir import is_checkpoint_dir, load_checkpoint
 
     if weights is not None:
         return load_checkpoint(weights)
-    own = seed is None and isinstance(model, str) and is_checkpoint_dir(Path(model))
-    return load_checkpoint(model) if own else None
+    return load_checkpoint(model) if isinstance(model, str | Path) and is_checkpoint_dir(Path(model)) else None
 
 
-def _fill(graph: Graph, source: CheckpointDir) -> Callable[[Path], None]:
-    """Writes a checkpoint's weights, streamed, and the files that travel along; refuses those of another model."""
+def _streamed(graph: Graph, source: CheckpointDir) -> Fill:
+    """Writes a checkpoint's weights, streamed, and the files that travel along."""
     from archc.hub.checkpoint_dir import copy_carried
     from archc.hub.stream import run_into
 
-    wanted, found = graph.weight_shapes(), source.graph.weight_shapes()
-    wrong = [f"{k}: {list(found.get(k, ()))}, expected {list(s)}" for k, s in wanted.items() if found.get(k) != s]
-    wrong += [f"{k}: not in the model" for k in found if k not in wanted]
-    if wrong:
-        head = f"{source.directory} holds weights of another model than `{graph.name}`:"
-        raise WeightError("\n  ".join([head, *wrong]))
+    _check(graph, f"the weights in {source.directory}", source.graph.weight_shapes())
 
     def fill(folder: Path) -> None:
         run_into(folder, source.logical, source.tensors)
         copy_carried(source.directory, folder)
 
     return fill
+
+
+def _check(graph: Graph, what: str, found: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise WeightError that lists every weight that is not one of the graph's."""
+    wanted = graph.weight_shapes()
+    wrong = [f"{k}: missing, expected {list(s)}" for k, s in wanted.items() if k not in found]
+    wrong += [f"{k}: not in the model" for k in found if k not in wanted]
+    wrong += [f"{k}: {list(found[k])}, expected {list(s)}" for k, s in wanted.items() if found.get(k, s) != s]
+    if wrong:
+        raise WeightError("\n  ".join([f"{what} are those of another model than `{graph.name}`:", *wrong]))

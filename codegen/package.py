@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from archc import __version__
 from archc.codegen.layout import WIDTH
@@ -15,30 +15,24 @@ from archc.codegen.lm import emit_model
 from archc.codegen.names import package_name
 from archc.codegen.readme import readme
 from archc.codegen.templates import render_template
-from archc.codegen.weights import write_weights
 from archc.ir.graph import Graph
 from archc.ir.text import PACKAGE_GRAPH, print_graph
 from archc.kernels.errors import ArchcError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def emit_package(
     graph: Graph,
     out_dir: Path | str,
     *,
-    weights: Mapping[str, Tensor] | None = None,
     command: str = "",
     fill: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write the package of a graph to `out_dir`, whose name must be an identifier; returns the folder.
 
-    `weights` by key `<scope>.<param>` are written as they are, shard by shard; without them the package is an
-    architecture to be trained or filled. `command` is noted in config.json. `fill` is called with the unfinished
-    folder, to add what lies beside the sources (weights that are streamed, a tokenizer).
-    Raises ArchcError for a folder that is something else than an earlier package, WeightError for weights that do
-    not fit, UnsupportedError for a graph that has no emitted form.
+    `command` is noted in config.json. `fill` is called with the unfinished folder, to add what lies beside the
+    sources (weights under `<scope>.<param>`, a tokenizer); without weights the package is an architecture to be
+    trained. Raises ArchcError for a folder that is something else than an earlier package, UnsupportedError for a
+    graph that has no emitted form.
     """
     folder = Path(out_dir)
     _check_free(folder)
@@ -48,8 +42,6 @@ def emit_package(
     try:
         for name, text in sources.items():
             (made / name).write_text(text, encoding="utf-8")
-        if weights is not None:
-            write_weights(graph, weights, made)
         if fill is not None:
             fill(made)
         made.chmod(0o755)

@@ -91,11 +91,11 @@ def _has_mtp(graph: Graph) -> bool:
 
 def _compiled(graph: Graph, weights: Mapping[str, Tensor]) -> Any:
     """The emitted model of `graph`, with its weights."""
-    from archc.codegen import emit_package
+    from archc.compilation import compile_model
     from archc.emitted import load_emitted
 
     with tempfile.TemporaryDirectory(prefix="archc-train-") as scratch:
-        return load_emitted(emit_package(graph, Path(scratch) / "model", weights=weights))
+        return load_emitted(compile_model(graph, Path(scratch) / "model", weights=weights))
 
 
 def _write_weights(folder: Path, graph: Graph, trained: Mapping[str, Tensor]) -> None:

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-from archc.codegen import emit_package
+from archc.compilation import compile_model
 from archc.emitted import load_emitted
 from archc.hardware import HardwareFile, Law
 from archc.ir.cost_op import FORMAT_CLASSES, op_cost
 from archc.ir.graph import Graph, Node
 from archc.ir.hardware import OPTIMIZER, Mode, OpTiming
-from archc.ir.init import init_weights
 from archc.ir.latency import TIMED, per_call
 from archc.ir.workload import bytes_env
 from archc.profile.fit import fit
@@ -107,8 +106,7 @@ def stack_samples(graph: Graph, model: Any, fmt: str, calls: Iterable[Call] = CA
 def emitted_model(graph: Graph, device: torch.device, fmt: str) -> Any:
     """The emitted model of a graph with random weights."""
     with tempfile.TemporaryDirectory(prefix="archc-profile-") as folder:
-        weights = init_weights(graph, seed=0, dtype=torch.float32)
-        package = emit_package(graph, Path(folder) / graph.name, weights=weights)
+        package = compile_model(graph, Path(folder) / graph.name, seed=0)
         return load_emitted(package, device=str(device), dtype=str(dtype_of(fmt)).removeprefix("torch."))
 
 

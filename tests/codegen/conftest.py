@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from archc.codegen import emit_package
+from archc.compilation import compile_model
 from archc.emitted import import_emitted
 from archc.ir.build import MTP, Block, Norm, build_model
 from archc.ir.graph import Graph
@@ -126,4 +126,4 @@ class Compiled:
 def compile_graph(graph: Graph, parent: Path) -> Compiled:
     """Compile a graph into a folder of its name."""
     given = weights(graph)
-    return Compiled(graph, given, emit_package(graph, parent / graph.name, weights=given, command="test"))
+    return Compiled(graph, given, compile_model(graph, parent / graph.name, weights=given, command="test"))

@@ -42,7 +42,7 @@ def test_no_weights_is_an_architecture(graphs: dict[str, Graph], tmp_path: Path)
 def test_weights_of_another_model_are_refused(graphs: dict[str, Graph], tmp_path: Path) -> None:
     other = graphs["dense_hybrid"]
     write_checkpoint_dir(tmp_path / "ckpt", other, init_weights(other), {"step": "test"})
-    message = r"(?s)holds weights of another model than `mlp_only`.*A_log: not in the model"
+    message = r"(?s)ckpt are those of another model than `mlp_only`.*A_log: not in the model"
     with pytest.raises(WeightError, match=message):
         compile_model(graphs["mlp_only"], tmp_path / "made", weights=tmp_path / "ckpt")
     assert not (tmp_path / "made").exists()

@@ -14,8 +14,10 @@ import pytest
 import torch
 
 from archc.codegen import emit_package, emit_sources
-from archc.codegen.weights import write_weights
+from archc.compilation import compile_model
 from archc.emitted import import_emitted
+from archc.hub.checkpoint import write_tensors
+from archc.hub.safetensors_io import Outgoing
 from archc.ir.build import MTP
 from archc.ir.graph import Graph
 from archc.ir.init import init_weights
@@ -160,7 +162,8 @@ def test_config_names_the_model(compiled: Any) -> None:
 
 def test_shards_load_alike(compiled: Any, tmp_path: Path) -> None:
     folder = emit_package(compiled.graph, tmp_path / "sharded")
-    write_weights(compiled.graph, compiled.weights, folder, shard_bytes=20_000)
+    tensors = (Outgoing.of(key, compiled.weights[key]) for key in compiled.graph.weight_shapes())
+    write_tensors(folder, tensors, shard_bytes=20_000)
     assert len(list(folder.glob("model-*.safetensors"))) > 2
     loaded = import_emitted(folder).load(dtype=torch.float32).state_dict()
     for key, value in compiled.weights.items():
@@ -172,11 +175,11 @@ def test_weights_must_fit(graphs: dict[str, Graph], tmp_path: Path) -> None:
     weights = init_weights(graph)
     del weights["norm.weight"]
     weights["layers.0.mixer.q_proj"] = torch.zeros(2, 2)
-    with pytest.raises(WeightError, match=r"(?s)q_proj: has shape \[2, 2\].*norm.weight: missing"):
-        emit_package(graph, tmp_path / "bad", weights=weights)
+    with pytest.raises(WeightError, match=r"(?s)norm.weight: missing.*q_proj: \[2, 2\], expected"):
+        compile_model(graph, tmp_path / "bad", weights=weights)
     assert not list(tmp_path.iterdir())
     with pytest.raises(WeightError, match="extra"):
-        emit_package(graph, tmp_path / "bad", weights={**init_weights(graph), "extra": torch.zeros(1)})
+        compile_model(graph, tmp_path / "bad", weights={**init_weights(graph), "extra": torch.zeros(1)})
     assert not list(tmp_path.iterdir())
 
 
@@ -185,7 +188,7 @@ def test_loading_without_or_with_broken_weights(graphs: dict[str, Graph], tmp_pa
     folder = emit_package(graph, tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="has no weights: compile with --weights or --init"):
         import_emitted(folder).load()
-    write_weights(graph, init_weights(graph), folder)
+    folder = compile_model(graph, folder, seed=0)
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(ValueError, match="truncated or corrupted"):
@@ -194,7 +197,7 @@ def test_loading_without_or_with_broken_weights(graphs: dict[str, Graph], tmp_pa
 
 def test_state_takes_the_formats_of_the_graph(graphs: dict[str, Graph], tmp_path: Path) -> None:
     graph = dataclasses.replace(graphs["dense_hybrid"], formats=(("kv", "fp8"), ("ssm", "bf16")))
-    folder = emit_package(graph, tmp_path / "narrow", weights=init_weights(graph))
+    folder = compile_model(graph, tmp_path / "narrow", weights=init_weights(graph))
     model = import_emitted(folder).load()
     state = model.new_state(2, 8)
     mamba, _, attention, _ = state.layers
@@ -280,7 +283,7 @@ def test_strings_of_ops_are_literals(graphs: dict[str, Graph]) -> None:
 def test_a_model_that_looks_ahead_takes_whole_sequences(tmp_path: Path) -> None:
     layers = [MAMBA, block("attention", n_heads=4, n_kv_heads=2, head_dim=6, mask="bidirectional"), MLP_RELU2]
     graph = model("ahead", layers, mtp=DRAFT)
-    folder = emit_package(graph, tmp_path / "ahead", weights=init_weights(graph))
+    folder = compile_model(graph, tmp_path / "ahead", weights=init_weights(graph))
     check_with_ruff(folder)
     assert "prefill" not in (folder / "modeling.py").read_text()
     loaded = import_emitted(folder).load()
