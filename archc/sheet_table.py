@@ -88,10 +88,10 @@ def _room(sheet: CostSheet) -> str:
 
 
 def _flops(sheet: CostSheet) -> Iterator[Row]:
-    yield "prefill", f"{sheet.flops.prefill / 1e12:,.1f} TFLOP", f"{format_count(sheet.workload.input)} tokens"
-    yield "decode", f"{sheet.flops.decode_per_token / 1e9:,.1f} GFLOP", "one step"
+    yield "prefill", _flop(sheet.flops.prefill), f"{format_count(sheet.workload.input)} tokens"
+    yield "decode", _flop(sheet.flops.decode_per_token), "one step"
     if sheet.flops.mtp_per_token:
-        yield "draft (MTP)", f"{sheet.flops.mtp_per_token / 1e9:,.1f} GFLOP", "one step, not in the above"
+        yield "draft (MTP)", _flop(sheet.flops.mtp_per_token), "one step, not in the above"
 
 
 def _times(sheet: CostSheet) -> Iterator[Row]:
@@ -110,7 +110,7 @@ def _training(sheet: TrainSheet) -> list[Row]:
     again = ", blocks forward again" if sheet.recompute == "block" else ""
     return [
         ("parameters", format_params(sheet.params), f"{sheet.params:,}"),
-        ("FLOPs of a token", f"{sheet.flops_per_token / 1e9:,.1f} GFLOP", f"forward, backward{again}"),
+        ("FLOPs of a token", _flop(sheet.flops_per_token), f"forward, backward{again}"),
         ("FLOPs in all", f"{sheet.total_flops:.3e}", ""),
         ("memory of a device", "", ""),
         ("  parameters", format_size(sheet.parameter_bytes), "bf16, its shard"),
@@ -196,12 +196,18 @@ def _memory_of(node: NodeCost) -> tuple[str, ...]:
 
 
 def _work_of(node: NodeCost) -> tuple[str, ...]:
-    prefill, decode = f"{node.prefill_flops / 1e9:,.1f} GFLOP", f"{node.decode_flops / 1e6:,.1f} MFLOP"
-    return node.nodes[0], prefill, _timed(node.prefill_s), decode, _timed(node.decode_s), node.bound
+    prefill = _flop(node.prefill_flops), _timed(node.prefill_s)
+    return node.nodes[0], *prefill, _flop(node.decode_flops), _timed(node.decode_s), node.bound
 
 
 def _timed(seconds: float | None) -> str:
     return "-" if seconds is None else _seconds(seconds)
+
+
+def _flop(flops: int) -> str:
+    """FLOPs in T, G or M."""
+    unit, scale = next(((u, s) for u, s in (("T", 1e12), ("G", 1e9)) if flops >= s), ("M", 1e6))
+    return f"{flops / scale:,.1f} {unit}FLOP" if flops else "0"
 
 
 def _seconds(seconds: float) -> str:

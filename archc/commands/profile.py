@@ -16,7 +16,7 @@ def profile(
 ) -> None:
     """Measure this machine: matrix products, streaming, and every kind of op of emitted models.
 
-    Takes one or two minutes and wants the machine to itself. The YAML serves wherever hardware is asked for:
+    Takes about two minutes, and is best left the machine to itself. The YAML serves wherever hardware is asked for:
     `archc estimate MODEL --hardware local`.
     """
     import torch

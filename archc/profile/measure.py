@@ -19,7 +19,7 @@ from archc.ir.hardware import OPTIMIZER, Mode, OpTiming
 from archc.ir.latency import TIMED, per_call
 from archc.ir.workload import bytes_env
 from archc.profile.fit import fit
-from archc.profile.machine import dtype_of, least_s, matmul_rates, memory_bytes, stream_bytes_s, title
+from archc.profile.machine import ROUNDS, dtype_of, least_s, matmul_rates, memory_bytes, stream_bytes_s, title
 from archc.profile.stacks import stacks
 from archc.profile.timing import Call, best_times
 
@@ -34,8 +34,6 @@ CALLS = (
     Call("train", 1, 256, 256),
     Call("train", 2, 128, 128),
 )
-# Every call is timed in rounds apart in time, and the least counts: others may use the machine too.
-ROUNDS = 3
 SOURCE = "measured by `archc profile`"
 
 Say = Callable[[str], None]
@@ -52,9 +50,10 @@ class Sample:
 
 
 def measure(device: torch.device, fmt: str, *, say: Say = lambda text: None) -> HardwareFile:
-    """The profile of a device, its laws for models in a format; takes a minute or two."""
+    """The profile of a device, its laws for models in a format; takes about two minutes."""
     say("matrix products and streaming")
-    rates, bandwidth = matmul_rates(device), stream_bytes_s(device)
+    rates = matmul_rates(device)
+    bandwidth = max(stream_bytes_s(device) for _ in range(ROUNDS))
     samples = least_samples(stacks(), device, fmt, say)
     return HardwareFile.model_validate(
         {
