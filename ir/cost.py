@@ -4,7 +4,7 @@
     >>> from archc.ir.ops.mlp import MLP
     >>> graph = build_model(name="one", d_model=64, vocab=100, layers=[("mlp", MLP.Fields(d_ff=256))])
     >>> cost_sheet(graph, context=1024).params.total
-    45760
+    45696
 
 Figures are sums over distinct (op, sizes, formats) of `archc.ir.cost_op`'s expressions; `archc.ir.cost_program` runs
 the same expressions on arrays, tensors and as JSON.
