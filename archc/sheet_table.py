@@ -26,6 +26,9 @@ def print_sheet(sheet: CostSheet, *, explain: bool = False) -> None:
     out.print(f"[dim]formats: {', '.join(f'{name} {sheet.formats[name]}' for name in FORMAT_CLASSES)}[/dim]")
     for line in _hardware(sheet.hardware):
         out.print(f"[dim]{line}[/dim]")
+    if sheet.hardware is not None and _unmeasured(sheet.hardware, sheet.formats["weights"]):
+        formats = " and ".join(sheet.hardware["measured"])
+        out.print(f"[yellow]measured in {formats} only: these times leave overheads out; try --format[/yellow]")
     for table in _node_tables(sheet.nodes) if explain else ():
         out.print(table)
 
@@ -73,6 +76,8 @@ def _memory(sheet: CostSheet) -> Iterator[Row]:
         if size:
             yield f"{name} state", format_size(size), ""
     yield "resident", format_size(memory.resident_bytes), f"{memory.resident_bytes:,} bytes"
+    if memory.mtp_state_bytes:
+        yield "  state of drafts", format_size(memory.mtp_state_bytes), "while drafting (MTP), not in the above"
     chunk = f"one call of at most {format_count(sheet.workload.prefill_chunk)} tokens"
     yield "activations", format_size(memory.activation_bytes), chunk
     if sheet.hardware is not None:
@@ -91,7 +96,7 @@ def _flops(sheet: CostSheet) -> Iterator[Row]:
     yield "prefill", _flop(sheet.flops.prefill), f"{format_count(sheet.workload.input)} tokens"
     yield "decode", _flop(sheet.flops.decode_per_token), "one step"
     if sheet.flops.mtp_per_token:
-        yield "draft (MTP)", _flop(sheet.flops.mtp_per_token), "one step, not in the above"
+        yield "draft (MTP)", _flop(sheet.flops.mtp_per_token), "all its steps once, not in the above"
 
 
 def _times(sheet: CostSheet) -> Iterator[Row]:
@@ -145,6 +150,11 @@ def _hardware(hardware: dict[str, Any] | None, *, together: str = "") -> Iterato
     if hardware["devices"] > 1:
         yield f"  {together or 'tensor parallel, one all-reduce a block'}"
         yield f"  links of {hardware['link_bytes_s'] / 1e9:g} GB/s and {hardware['link_latency_s'] * 1e6:g} us"
+
+
+def _unmeasured(hardware: dict[str, Any], weights: str) -> bool:
+    """Whether a measured device was not measured in the format of the weights."""
+    return bool(hardware["measured"]) and weights not in hardware["measured"]
 
 
 def _grouped(by_format: dict[str, float]) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from archc.ir.arithmetic import Number
 from archc.ir.capacity import max_batch
 from archc.ir.cost_graph import Costed, Group, serves
 from archc.ir.cost_op import STATE_CLASSES, product_flops
@@ -108,7 +109,13 @@ class _Sheet:
             activation_bytes=activation,
             reserve_bytes=reserve,
             peak_bytes=resident + activation + reserve,
+            mtp_state_bytes=batch * self.draft_state_bytes,
         )
+
+    @property
+    def draft_state_bytes(self) -> int:
+        """State that drafting keeps of one sequence."""
+        return sum(self.costed.state_bytes(self.workload.context, mtp=True).values()) if self.costed.mtp else 0
 
     def flops(self) -> FlopsFigures:
         batch = self.workload.sequences
@@ -116,8 +123,13 @@ class _Sheet:
         return FlopsFigures(
             prefill=math.ceil(batch * self.costed.sum("flops", prompt_env(self.workload), serves)),
             decode_per_token=math.ceil(batch * self.costed.sum("flops", one, serves)),
-            mtp_per_token=math.ceil(batch * self.costed.sum("flops", one, lambda g: g.mtp)),
+            mtp_per_token=math.ceil(batch * self.draft_flops(one)),
         )
+
+    def draft_flops(self, env: Mapping[str, Any]) -> Number:
+        """FLOPs of one sequence drafting with every step of multi-token prediction, its logits included."""
+        blocks = self.costed.sum("flops", env, lambda g: g.mtp)
+        return blocks + self.costed.draft_steps * self.costed.sum("flops", env, lambda g: g.cost.at_logits)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

@@ -102,10 +102,15 @@ class Costed:
         """Bytes of all parameters in memory, each once."""
         return math.ceil(self.sum("weight_bytes", {}, lambda g: g.owns and (self.mtp or not g.mtp)))
 
-    def state_bytes(self, context: int) -> dict[str, int]:
-        """Bytes of state of one sequence at a context, by format class."""
+    def state_bytes(self, context: int, *, mtp: bool = False) -> dict[str, int]:
+        """Bytes of state of one sequence at a context, by format class; `mtp`: that of the drafting steps."""
         env = {"context": context}
-        return {name: math.ceil(self.sum(name, env, serves)) for name in STATE_CLASSES}
+        return {name: math.ceil(self.sum(name, env, lambda g: g.mtp == mtp)) for name in STATE_CLASSES}
+
+    @functools.cached_property
+    def draft_steps(self) -> int:
+        """Steps of multi-token prediction, each of which takes the output projection once more."""
+        return sum(name.startswith("mtp.") for name, _ in self.graph.outputs)
 
     @functools.cached_property
     def live_sets(self) -> tuple[LiveSet, ...]:

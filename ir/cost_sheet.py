@@ -30,7 +30,9 @@ class MemoryFigures:
 
     `weights_bytes` includes multi-token prediction unless it was left out; state is that of the whole batch at the
     context. `resident_bytes` is weights and state, `activation_bytes` the largest live set of one call (a prefill
-    chunk, logits of last positions only), and `peak_bytes` both with the profile's reserve.
+    chunk, logits of last positions only; scores within attention and the scan are not kept, as fused kernels do not),
+    and `peak_bytes` both with the profile's reserve. `mtp_state_bytes`, what drafting keeps beside that, is in none of
+    them.
     """
 
     weights_bytes: int
@@ -41,6 +43,7 @@ class MemoryFigures:
     activation_bytes: int
     reserve_bytes: int
     peak_bytes: int
+    mtp_state_bytes: int
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class FlopsFigures:
     """FLOPs of matrix products, convolutions and contractions, 2 per multiply-add.
 
     `prefill` is of the batch's input; `decode_per_token` of one step, which gives every sequence of the batch one
-    token. Neither includes multi-token prediction: `mtp_per_token` is that of one step, every use counted.
+    token. Neither includes multi-token prediction: `mtp_per_token` is that of drafting with every one of its steps,
+    logits included.
     """
 
     prefill: int
