@@ -135,6 +135,16 @@ def main() -> None:
         if _debugging():
             raise
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (MemoryError, RuntimeError) as error:
+        if _debugging() or not _is_out_of_memory(error):
+            raise
+        _fail(f"out of memory: {str(error).splitlines()[0]}")
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether memory ran out; torch has no class of its own for that on a CPU."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)
 
 
 def _debugging() -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +25,15 @@ def compile_model(
     *,
     weights: Mapping[str, Tensor] | str | Path | None = None,
     seed: int | None = None,
+    overwrite: bool = False,
     command: str = "",
 ) -> Path:
     """Compile a model (a graph, or anything that `archc.load` takes) to the package `out`; returns the folder.
 
     Weights are `weights` (an archc checkpoint, or tensors by `<scope>.<param>`), or drawn from `seed` in fp32, or those
     of `model` where it is a checkpoint; else there are none. Tokenizer files of a checkpoint travel along. Raises
-    ArchcError for a folder name that Python cannot import or a folder that is something else, WeightError for weights
-    of another model.
+    ArchcError for a folder name that Python cannot import, and for a folder that is there, unless `overwrite` and a
+    package; WeightError for weights of another model.
     """
     from archc.codegen import emit_package
     from archc.ir.graph import Graph
@@ -38,29 +41,48 @@ def compile_model(
     if weights is not None and seed is not None:
         raise ArchcError("weights come from a checkpoint or from a seed: give one of the two")
     graph = model if isinstance(model, Graph) else _load(model)
-    return emit_package(graph, out, fill=_filler(graph, model, weights, seed), command=command)
+    return emit_package(graph, out, fill=_filler(graph, model, weights, seed), overwrite=overwrite, command=command)
 
 
 def _filler(graph: Graph, model: Any, weights: Any, seed: int | None) -> Fill | None:
     """What writes the weights; None where there are none."""
-    from archc.ir.init import each_weight
-
     if seed is not None:
-        return _tensors(lambda: each_weight(graph, seed=seed))
+        return _fresh(graph, seed)
     if isinstance(weights, Mapping):
         _check(graph, "the weights given", {key: tuple(tensor.shape) for key, tensor in weights.items()})
-        return _tensors(weights.items)
+        return _in_memory(weights)
     source = _checkpoint(model, weights)
     return None if source is None else _streamed(graph, source)
 
 
-def _tensors(made: Callable[[], Iterable[tuple[str, Tensor]]]) -> Fill:
-    """Writes tensors one shard at a time: they need not fit into memory together."""
+def _fresh(graph: Graph, seed: int) -> Fill:
+    """Writes fresh weights in fp32, one at a time."""
+    from archc.hub.checkpoint import write_tensors
+    from archc.hub.safetensors_io import Outgoing
+    from archc.hub.stream import progress
+    from archc.ir.init import each_weight
+
+    shapes = graph.weight_shapes()
+
+    def fill(folder: Path) -> None:
+        with progress(4 * sum(map(math.prod, shapes.values()))) as advance:
+
+            def pieces(make: Callable[[], Tensor]) -> Iterator[Tensor]:
+                yield (tensor := make())
+                advance(tensor.nbytes)
+
+            made = each_weight(graph, seed=seed)
+            write_tensors(folder, (Outgoing(k, "fp32", shapes[k], functools.partial(pieces, make)) for k, make in made))
+
+    return fill
+
+
+def _in_memory(weights: Mapping[str, Tensor]) -> Fill:
     from archc.hub.checkpoint import write_tensors
     from archc.hub.safetensors_io import Outgoing
 
     def fill(folder: Path) -> None:
-        write_tensors(folder, (Outgoing.of(key, tensor.detach().cpu()) for key, tensor in made()))
+        write_tensors(folder, (Outgoing.of(key, tensor.detach().cpu()) for key, tensor in weights.items()))
 
     return fill
 

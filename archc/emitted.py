@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from archc.kernels.errors import ArchcError, UnknownName
+from archc.kernels.errors import ArchcError, UnknownName, UnsupportedError
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 _REQUIRED = ("__init__.py", "modeling.py", "config.json")
@@ -51,4 +51,16 @@ def load_emitted(folder: Path, *, device: str = "cpu", dtype: str = "float32") -
         raise UnknownName("dtype", dtype, DTYPES)
     import torch
 
-    return import_emitted(folder).load(device=device, dtype=getattr(torch, dtype))
+    package = import_emitted(folder)
+    check_device(device)
+    return package.load(device=device, dtype=getattr(torch, dtype))
+
+
+def check_device(device: str) -> None:
+    """Raise UnsupportedError for a device that torch does not know or this machine does not have."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UnsupportedError(f"device `{device}` cannot be used: {str(error).splitlines()[0]}") from None

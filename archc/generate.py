@@ -6,6 +6,7 @@ in fp32 on the CPU, so that a seed means the same everywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -41,8 +42,10 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise ArchcError(f"`temperature` must be 0 (greedy) or more: got {self.temperature}")
+        if not 0 <= self.seed < 2**63:
+            raise ArchcError(f"`seed` must be from 0 to {2**63 - 1}: got {self.seed}")
         if not 0 < self.top_p <= 1:
             raise ArchcError(f"`top_p` must be above 0 and at most 1: got {self.top_p}")
         if self.max_tokens < 1:

@@ -32,12 +32,14 @@ def load(model: Graph | Spec | Path | str) -> Graph:
     if isinstance(model, Graph):
         return model
     if not isinstance(model, str | Path):
-        return model.graph()
+        return _from_spec(model)
     from archc import zoo
 
     if isinstance(model, str) and model in zoo.names():
         return _spec(zoo.path(model))
     path = Path(model)
+    if not str(model):
+        raise UnknownName("model", "", zoo.names())
     if path.is_dir():
         return _from_folder(path)
     if path.is_file():
@@ -45,6 +47,14 @@ def load(model: Graph | Spec | Path | str) -> Graph:
     if isinstance(model, Path) or len(path.parts) > 1 or path.suffix in _READERS:
         raise ArchcError(f"no such file or folder: {path}")
     raise UnknownName("model", model, zoo.names())
+
+
+def _from_spec(spec: Any) -> Graph:
+    from archc.spec.model import Spec
+
+    if not isinstance(spec, Spec):
+        raise ArchcError(f"a model is a Graph, a Spec, or {TAKES}: got {type(spec).__name__}")
+    return spec.graph()
 
 
 def _from_folder(folder: Path) -> Graph:

@@ -87,11 +87,13 @@ def training_cost(
 
 
 def _graph(model: Model) -> Graph:
-    return model if isinstance(model, Graph) else load(model)
+    return load(model)
 
 
 def _profile(hardware: Hardware | None) -> HardwareProfile | None:
-    return load_hardware(hardware) if isinstance(hardware, str) else hardware
+    if hardware is None or isinstance(hardware, HardwareProfile):
+        return hardware
+    return load_hardware(str(hardware))
 
 
 def _count(value: int | str | None) -> int | None:

@@ -24,6 +24,7 @@ def emit_package(
     graph: Graph,
     out_dir: Path | str,
     *,
+    overwrite: bool = False,
     command: str = "",
     fill: Callable[[Path], object] | None = None,
 ) -> Path:
@@ -31,11 +32,11 @@ def emit_package(
 
     `command` is noted in config.json. `fill` is called with the unfinished folder, to add what lies beside the
     sources (weights under `<scope>.<param>`, a tokenizer); without weights the package is an architecture to be
-    trained. Raises ArchcError for a folder that is something else than an earlier package, UnsupportedError for a
-    graph that has no emitted form.
+    trained. Raises ArchcError for a folder that is there, unless `overwrite` says to replace an earlier package,
+    and UnsupportedError for a graph that has no emitted form.
     """
     folder = Path(out_dir)
-    _check_free(folder)
+    _check_free(folder, overwrite)
     sources = emit_sources(graph, package=package_name(folder), command=command)
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -86,8 +87,8 @@ def _records(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
-def _check_free(folder: Path) -> None:
-    """Refuse to write over anything but a package that archc wrote."""
+def _check_free(folder: Path, overwrite: bool) -> None:
+    """Refuse to write over anything but a package that archc wrote, and over that without being told to."""
     if folder.is_symlink():
         raise ArchcError(f"{folder} is a link: name the folder itself")
     if not folder.exists():
@@ -96,6 +97,8 @@ def _check_free(folder: Path) -> None:
         raise ArchcError(f"{folder} exists and is no folder")
     if any(folder.iterdir()) and not _is_package(folder):
         raise ArchcError(f"{folder} exists and is not a package that archc wrote: choose another place, or remove it")
+    if any(folder.iterdir()) and not overwrite:
+        raise ArchcError(f"{folder} exists: --overwrite replaces it, with its weights and whatever was changed there")
 
 
 def _is_package(folder: Path) -> bool:

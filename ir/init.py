@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator
@@ -79,11 +80,14 @@ def sample(
 
 def init_weights(graph: Graph, *, seed: int = 0, dtype: dtype | None = None) -> dict[str, Tensor]:
     """Fresh weights of every owned parameter, by key `<scope>.<param>`."""
-    return dict(each_weight(graph, seed=seed, dtype=dtype))
+    return {key: make() for key, make in each_weight(graph, seed=seed, dtype=dtype)}
 
 
-def each_weight(graph: Graph, *, seed: int = 0, dtype: dtype | None = None) -> Iterator[tuple[str, Tensor]]:
-    """The same one by one, for models that do not fit into memory."""
+def each_weight(
+    graph: Graph, *, seed: int = 0, dtype: dtype | None = None
+) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+    """The same, each made when it is called for: all of them need not fit into memory."""
     for node, param in graph.params():
         key = f"{graph.scopes[node.id]}.{param.name}"
-        yield key, sample(param.init.rule, param.init.args, param.shape, seed=seed, key=key, dtype=dtype)
+        rule, args, shape = param.init.rule, param.init.args, param.shape
+        yield key, functools.partial(sample, rule, args, shape, seed=seed, key=key, dtype=dtype)

@@ -14,7 +14,8 @@ class DropLayers(Pass):
     """Leave out the layers at these positions, counted from 0; the residual stream runs past them.
 
     Minitron (Sreenivas et al. 2024) and Nemotron Nano 2 prune depth so. Ids of the other layers stay, positions and
-    scopes close up. Raises PassError for a position that there is not, or a layer whose parameters another uses.
+    scopes close up. Raises PassError for a position that there is not or that comes twice, and for a layer whose
+    parameters another uses.
     """
 
     layers: tuple[int, ...]
@@ -24,6 +25,9 @@ class DropLayers(Pass):
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
         """The shorter graph; every weight that is left is as it was."""
         blocks = graph.blocks.get(LAYERS, ())
+        twice = sorted({i for i in self.layers if self.layers.count(i) > 1})
+        if twice:
+            raise self.error(f"layers named twice: {', '.join(map(str, twice))}")
         wrong = [i for i in self.layers if not 0 <= i < len(blocks)]
         if wrong:
             raise self.error(f"`{graph.name}` has layers 0 to {len(blocks) - 1}: got {', '.join(map(str, wrong))}")

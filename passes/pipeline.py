@@ -76,6 +76,9 @@ def apply(graph: Graph, pipeline: Pipeline | Pass | str, ctx: Context | None = N
         pipeline = Pipeline.parse(pipeline)
     elif isinstance(pipeline, Pass):
         pipeline = Pipeline((pipeline,))
+    if not isinstance(graph, Graph) or not isinstance(pipeline, Pipeline):
+        got = f"{type(graph).__name__} and {type(pipeline).__name__}"
+        raise PassError(f"expected a Graph, and a Pipeline, a Pass or their text: got {got}")
     shapes = graph.weight_shapes()
     weights = WeightMap.identity(shapes)
     for step in pipeline.steps(graph, ctx):

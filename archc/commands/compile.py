@@ -14,6 +14,7 @@ def compile(
     out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The package's folder: a name to import.")],
     weights: Annotated[Path | None, typer.Option(metavar="CKPT", help="An archc checkpoint of this model.")] = None,
     init: Annotated[int | None, typer.Option(metavar="SEED", help="Fresh weights, in fp32, from a seed.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the package if it is there.")] = False,
 ) -> None:
     """Compile a model to a package of plain torch: `from DIR import load`.
 
@@ -24,7 +25,7 @@ def compile(
     given = ["archc", "compile", model, "-o", str(out)]
     given += ["--weights", str(weights)] if weights is not None else []
     given += ["--init", str(init)] if init is not None else []
-    folder = compile_model(model, out, weights=weights, seed=init, command=shlex.join(given))
+    folder = compile_model(model, out, weights=weights, seed=init, overwrite=overwrite, command=shlex.join(given))
     for file in sorted(folder.glob("*.py")):
         lines = file.read_text(encoding="utf-8").count("\n")
         typer.echo(f"{file}  {lines} lines")

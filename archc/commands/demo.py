@@ -42,13 +42,16 @@ def _steps(output: Path, minutes: float) -> Iterator[tuple[str, list[str]]]:
     )
     yield (
         "A tiny hybrid (Mamba-2, attention, mixture of experts, multi-token prediction) as a package of plain torch:",
-        ["compile", MODEL, "-o", package],
+        ["compile", MODEL, "-o", package, "--overwrite"],
     )
     yield (
         f"Train it for {minutes:g} minutes on the docstrings of Python's standard library, a byte a token:",
         ["train", MODEL, "-o", checkpoint, "--minutes", f"{minutes:g}", "--overwrite"],
     )
-    yield "Compile the checkpoint: the same package, with the weights in it.", ["compile", checkpoint, "-o", trained]
+    yield (
+        "Compile the checkpoint: the same package, with the weights in it.",
+        ["compile", checkpoint, "-o", trained, "--overwrite"],
+    )
     yield (
         "Let the compiled package write:",
         ["generate", trained, PROMPT, "--max-tokens", "240", "--temperature", "0.7", "--seed", "1"],

@@ -43,7 +43,11 @@ def train(
     from archc.train.loop import TrainOptions
     from archc.train.run import train_on_bytes
 
-    seconds = None if steps is not None and minutes is None else 60.0 * (2.0 if minutes is None else minutes)
+    if steps is not None and minutes is not None:
+        raise typer.BadParameter("--minutes and --steps exclude one another")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise typer.BadParameter(f"--minutes must be above 0: got {minutes:g}")
+    seconds = None if steps is not None else 60.0 * (2.0 if minutes is None else minutes)
     options = TrainOptions(
         seconds=seconds, steps=steps, batch=batch, length_tokens=seq, learning_rate=learning_rate, seed=seed
     )

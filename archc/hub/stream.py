@@ -66,7 +66,7 @@ def run_into(
     weight_map.check(source.names)
     shapes, dtypes = weight_map.shapes(source.shapes), weight_map.dtypes(source.dtypes)
     total = sum(math.prod(shapes[n]) * DTYPE_BYTES[dtypes[n]] for n in shapes)
-    with _progress(total) as advance:
+    with progress(total) as advance:
         maker = _Maker(source, FittedFiles(files).read, advance)
         tensors = (
             Outgoing(name, dtypes[name], shapes[name], functools.partial(maker.pieces, expr))
@@ -151,7 +151,7 @@ class FittedFiles:
 
 
 @contextlib.contextmanager
-def _progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
+def progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
     """A function that counts bytes done, shown as a bar on a terminal's stderr once the run takes a while."""
     if not sys.stderr.isatty():
         yield lambda done: None

@@ -57,11 +57,14 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         if (self.seconds is None) == (self.steps is None):
-            raise ArchcError(f"a run has a budget of seconds or of steps: got {self.seconds=}, {self.steps=}")
+            given = f"got seconds={self.seconds}, steps={self.steps}"
+            raise ArchcError(f"a run has a budget of seconds or of steps: {given}")
         for name in ("seconds", "steps", "batch", "length_tokens", "learning_rate", "clip_norm", "eval_windows"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ArchcError(f"`{name}` must be positive: got {value}")
+        if self.length_tokens < 2:
+            raise ArchcError(f"a sequence needs two tokens, one to predict from: got {self.length_tokens}")
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def train(
     save: Callable[[Summary], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Summary:
-    """Train `model` (an emitted model) in place until the budget is spent or SIGINT comes, then call `save`.
+    """Train `model` (an emitted model) in place until the budget is spent or SIGINT or SIGTERM comes, then call `save`.
 
     `mtp` says that the model has an MTP region; every Record goes to each of `report`.
     Raises ArchcError as soon as the loss is not finite, or where a window does not fit the data.
@@ -208,8 +211,8 @@ class _Run:
     def progress(self) -> float:
         """The share of the budget that is spent, 0 to 1."""
         if self.options.steps is not None:
-            return min(self.step / max(self.options.steps, 1), 1.0) if self.options.steps else 1.0
-        return min(self.elapsed_s / self.options.seconds, 1.0) if self.options.seconds else 1.0
+            return min(self.step / self.options.steps, 1.0)
+        return min(self.elapsed_s / (self.options.seconds or math.inf), 1.0)
 
     @property
     def learning_rate(self) -> float:
@@ -272,20 +275,22 @@ class _Run:
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """An event that the first SIGINT sets; a second one interrupts at once. Only the main thread hears signals."""
+    """An event that SIGINT and SIGTERM set; the same signal again acts at once. Only the main thread hears signals."""
     heard = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield heard
         return
 
-    previous = signal.getsignal(signal.SIGINT)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def hear(signum: int, frame: FrameType | None) -> None:
         heard.set()
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(signum, previous[signal.Signals(signum)])
 
-    signal.signal(signal.SIGINT, hear)
+    for number in previous:
+        signal.signal(number, hear)
     try:
         yield heard
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -188,7 +188,7 @@ def test_loading_without_or_with_broken_weights(graphs: dict[str, Graph], tmp_pa
     folder = emit_package(graph, tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="has no weights: compile with --weights or --init"):
         import_emitted(folder).load()
-    folder = compile_model(graph, folder, seed=0)
+    folder = compile_model(graph, folder, seed=0, overwrite=True)
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(ValueError, match="truncated or corrupted"):
@@ -231,7 +231,10 @@ def test_only_a_package_is_replaced(graphs: dict[str, Graph], tmp_path: Path) ->
     assert [f.name for f in mine.iterdir()] == ["chapter.tex"]
     folder = emit_package(graphs["dense_hybrid"], tmp_path / "made")
     (folder / "stale.safetensors").touch()
-    emit_package(graphs["mlp_only"], folder)
+    with pytest.raises(ArchcError, match="made exists: --overwrite replaces it, with its weights"):
+        emit_package(graphs["mlp_only"], folder)
+    assert (folder / "stale.safetensors").exists()
+    emit_package(graphs["mlp_only"], folder, overwrite=True)
     assert not (folder / "stale.safetensors").exists()
     assert json.loads((folder / "config.json").read_text())["name"] == "mlp_only"
     assert sorted(f.name for f in tmp_path.iterdir()) == ["made", "thesis"]
@@ -245,7 +248,7 @@ def test_a_failure_leaves_the_earlier_package(graphs: dict[str, Graph], tmp_path
         raise RuntimeError("disk full")
 
     with pytest.raises(RuntimeError, match="disk full"):
-        emit_package(graphs["dense_hybrid"], folder, fill=fail)
+        emit_package(graphs["dense_hybrid"], folder, fill=fail, overwrite=True)
     assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
     assert [f.name for f in tmp_path.iterdir()] == ["made"]
 

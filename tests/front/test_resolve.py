@@ -85,3 +85,11 @@ def test_bad_files(name: str, content: bytes, error: type[ArchcError], message: 
     with pytest.raises(error) as caught:
         load(tmp_path / name)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("model", [None, 3, {"name": "x"}])
+def test_another_type_says_what_a_model_is(model: object) -> None:
+    with pytest.raises(ArchcError, match=f"a model is a Graph, a Spec, or .*: got {type(model).__name__}"):
+        load(model)  # type: ignore[arg-type]
+    with pytest.raises(UnknownName, match="unknown model ``"):
+        load("")

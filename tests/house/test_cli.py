@@ -70,3 +70,27 @@ def test_a_model_too_large_to_train_here_is_refused_before_it_is_built(tmp_path:
     assert run.returncode == 2
     assert "takes 8.16 TiB for weights, gradients and AdamW: this machine has" in run.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--temperature", "nan"], "`temperature` must be 0 (greedy) or more: got nan"),
+        (["--seed", "-1"], "`seed` must be from 0 to"),
+        (["--device", "nowhere"], "device `nowhere` cannot be used: "),
+        (["--max-tokens", "100000000000000"], "out of memory: "),
+    ],
+)
+def test_generate_refuses_in_one_line(package: Path, options: list[str], message: str) -> None:
+    run = archc("generate", str(package), "x", "--tokenizer", "bytes", *options)
+    assert run.returncode == 2
+    assert run.stderr.splitlines()[-1].startswith(f"error: {message}"), run.stderr
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with fresh weights."""
+    folder = tmp_path_factory.mktemp("package") / "tiny"
+    run = archc("compile", "tiny-dense", "-o", str(folder), "--init", "0")
+    assert run.returncode == 0, run.stderr
+    return folder

@@ -79,6 +79,11 @@ def test_positions_outside_are_refused_by_name() -> None:
         apply(parse_graph(BEFORE), DropLayers(layers=(3, -1)))
 
 
+def test_a_position_twice_is_refused() -> None:
+    with pytest.raises(PassError, match="layers named twice: 1"):
+        apply(parse_graph(BEFORE), DropLayers(layers=(1, 2, 1)))
+
+
 def test_a_layer_whose_parameters_another_uses_is_refused() -> None:
     graph = parse_graph(BEFORE.replace("mlp(L2.norm)", "mlp(L2.norm) {d_ff=L1.mixer.d_ff} @L1.mixer"))
     with pytest.raises(PassError, match=r"`L2.mixer` uses the parameters of `L1.mixer`, which is dropped"):

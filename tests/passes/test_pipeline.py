@@ -103,3 +103,11 @@ def test_registering_twice_or_under_a_strange_name_is_an_error() -> None:
 def test_unknown_pass_suggests() -> None:
     with pytest.raises(UnknownName, match="did you mean `drop-layers`"):
         pass_class("drop-layes")
+
+
+def test_another_type_is_refused_by_name() -> None:
+    graph = load("tiny-dense")
+    with pytest.raises(PassError, match=r"got Graph and int"):
+        apply(graph, 5)  # type: ignore[arg-type]
+    with pytest.raises(PassError, match=r"got NoneType and Pipeline"):
+        apply(None, "drop-layers{layers=(1)}")  # type: ignore[arg-type]
