@@ -92,7 +92,14 @@ class Graph:
 
     def block_nodes(self, region: str, block: str) -> tuple[Node, ...]:
         """The nodes of one block."""
-        return tuple(n for n in self.nodes if n.region == region and n.block == block)
+        return self._by_block.get((region, block), ())
+
+    @functools.cached_property
+    def _by_block(self) -> Mapping[tuple[str, str], tuple[Node, ...]]:
+        found: dict[tuple[str, str], list[Node]] = {}
+        for node in self.nodes:
+            found.setdefault((node.region, node.block), []).append(node)
+        return {place: tuple(nodes) for place, nodes in found.items()}
 
     @functools.cached_property
     def scopes(self) -> Mapping[str, str]:
