@@ -16,10 +16,10 @@ from archc.spec.pattern import write_pattern
 
 @dataclass(frozen=True)
 class Kind:
-    """Nodes of one kind and equal sizes: how many, where the first stands, parameters of one, state of one sequence.
+    """Nodes of one kind and equal sizes: how many, where the first stands, parameters and state of one.
 
-    `state_bytes` are those of a sequence of one token, `state_bytes_per_token` what each further token adds (within
-    a window)."""
+    Of a sequence's state, `state_bytes_fixed` is there however long it is, and `state_bytes_per_token` is added by
+    every token (up to the window, where there is one)."""
 
     letter: str
     kind: str
@@ -27,7 +27,7 @@ class Kind:
     count: int
     sizes: tuple[tuple[str, int], ...]
     params: int
-    state_bytes: int
+    state_bytes_fixed: int
     state_bytes_per_token: int
 
 
@@ -40,10 +40,11 @@ class Summary:
     pattern: str
     layers: int
     mtp_pattern: str
+    mtp_steps: int
     kinds: tuple[Kind, ...]
     params: ParamFigures
     weights_bytes: int
-    formats: dict[str, str]
+    weight_formats: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -61,10 +62,11 @@ def summarise(graph: Graph) -> Summary:
         pattern=_pattern(graph, LAYERS),
         layers=len(graph.blocks.get(LAYERS, ())),
         mtp_pattern=_pattern(graph, MTP_LAYERS),
+        mtp_steps=sum(name.startswith("mtp.") for name, _ in graph.outputs),
         kinds=tuple(_kind(graph, a, b) for a, b in zip(one.nodes, two.nodes, strict=True) if a.params or a.state_bytes),
         params=one.params,
         weights_bytes=one.memory.weights_bytes,
-        formats=one.formats,
+        weight_formats=tuple(dict.fromkeys(graph.weight_format(node, param.name) for node, param in graph.params())),
     )
 
 
@@ -91,6 +93,6 @@ def _kind(graph: Graph, one: NodeCost, two: NodeCost) -> Kind:
         count=one.count,
         sizes=one.sizes,
         params=one.params,
-        state_bytes=one.state_bytes,
+        state_bytes_fixed=2 * one.state_bytes - two.state_bytes,
         state_bytes_per_token=two.state_bytes - one.state_bytes,
     )

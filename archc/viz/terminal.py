@@ -17,7 +17,8 @@ def print_summary(summary: Summary) -> None:
     out.print(f"[bold]{summary.name}[/bold]  {format_params(summary.params.total)} parameters, {summary.layers} layers")
     out.print(summary.pattern, markup=False)
     if summary.mtp_pattern:
-        out.print(f"multi-token prediction: {summary.mtp_pattern}", markup=False)
+        steps = f"{summary.mtp_steps} step{'s' if summary.mtp_steps > 1 else ''}"
+        out.print(f"multi-token prediction: {summary.mtp_pattern}, {steps}", markup=False)
     out.print()
     out.print(_kinds(summary))
     out.print()
@@ -53,7 +54,8 @@ def _totals(summary: Summary) -> Iterator[str]:
     if params.mtp:
         parts.append(f"multi-token prediction {params.mtp:,} more")
     yield "; ".join(parts)
-    yield f"weights {format_size(summary.weights_bytes)} in {summary.formats['weights']}"
+    beside = ", multi-token prediction included" if params.mtp else ""
+    yield f"weights {format_size(summary.weights_bytes)} in {' and '.join(summary.weight_formats)}{beside}"
     growing = sum(kind.count * kind.state_bytes_per_token for kind in summary.kinds)
-    first = sum(kind.count * kind.state_bytes for kind in summary.kinds)
-    yield f"state of a sequence: {format_size(growing)} a token and {format_size(first - growing)} fixed"
+    fixed = sum(kind.count * kind.state_bytes_fixed for kind in summary.kinds)
+    yield f"state of a sequence: {format_size(growing)} a token and {format_size(fixed)} fixed"
