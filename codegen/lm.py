@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,9 @@ class _Emitter:
         steps = self.plan.steps[:1]
         self.blocks = [*self.plan.layers.blocks, *(b for s in steps for b in s.blocks.blocks)]
         self.form = block_form(self.blocks, self.modules, self.names)
+        self.role_extras: dict[str, set[str]] = {}
+        for node in (n for block in self.blocks for n in block if n.id in self.modules):
+            self.role_extras.setdefault(node.role, set()).update(self.modules[node.id].source.extras)
 
     def emit(self) -> Emitted:
         printed = list(self._classes())
@@ -105,12 +108,9 @@ class _Emitter:
     def _class(self, node: Node) -> str:
         return self.names[self.modules[node.id].source]
 
-    def _extras(self, node: Node) -> tuple[str, ...]:
+    def _extras(self, node: Node) -> Iterable[str]:
         """What the forward of a node's class takes beside its inputs: what its role takes, in a block."""
-        if not node.block:
-            return self.modules[node.id].source.extras
-        peers = [n for block in self.blocks for n in block if n.role == node.role]
-        return tuple(e for n in peers for e in self.modules[n.id].source.extras)
+        return self.role_extras[node.role] if node.block else self.modules[node.id].source.extras
 
     def _summary(self) -> str:
         kinds = list(dict.fromkeys(name for names in self.form.own.values() for name in names))
