@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from archc.hub.config import Config, read_config
+from archc.hub.config import Config, config_file, named_in_errors, read_config
 from archc.hub.family import families, family_of
 from archc.kernels.errors import UnknownName, UnsupportedError
 from archc.spec.model import Spec
+
+logger = logging.getLogger(__name__)
 
 TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -19,15 +21,19 @@ TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 def spec_from_config(source: Path | str | Mapping[str, Any], name: str = "") -> Spec:
     """The spec of a bare config.json: a file, a folder with one, or its contents.
 
-    Fields that no table knows are named in a warning. Raises UnknownName for an unknown model_type, WeightError and
-    UnsupportedError for what cannot be read."""
+    Fields that no table knows are named in a warning of the log. Raises UnknownName for an unknown model_type,
+    WeightError and UnsupportedError for what cannot be read, each with the file where there is one."""
     config = read_config(source)
-    family = family_of(config)
-    spec = family.read(config, name or _name(config, source))
+    file = config_file(source) if isinstance(source, str | Path) else None
+    with named_in_errors(file):
+        family = family_of(config)
+        spec = family.read(config, name or _name(config, source))
     strange = family.unread(config)
     if strange:
         listed = ", ".join(strange)
-        warnings.warn(f"fields of the {family.model_type} config that archc does not read: {listed}", stacklevel=2)
+        logger.warning(
+            "%s: fields of `%s` that archc does not read: %s", file or "the config", family.model_type, listed
+        )
     return spec
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archc.kernels.errors import UnsupportedError, WeightError, suggestion
+from archc.kernels.errors import UnknownName, UnsupportedError, WeightError, suggestion
 
 Config = dict[str, Any]
 
@@ -77,8 +78,7 @@ def read_config(source: Path | str | Mapping[str, Any]) -> Config:
     Raises WeightError when there is none, when it is not a JSON object, or when it names no model_type."""
     if isinstance(source, Mapping):
         return _checked(dict(source), "config")
-    path = Path(source)
-    file = path / "config.json" if path.is_dir() else path
+    path, file = Path(source), config_file(source)
     if not file.is_file():
         raise WeightError(f"`{path}` has no config.json")
     if file.stat().st_size > MAX_CONFIG_BYTES:
@@ -88,6 +88,23 @@ def read_config(source: Path | str | Mapping[str, Any]) -> Config:
     except (ValueError, RecursionError) as error:
         raise WeightError(f"`{file}` is not JSON: {error}") from None
     return _checked(config, str(file))
+
+
+def config_file(source: Path | str) -> Path:
+    """The config of a folder, or the file itself."""
+    path = Path(source)
+    return path / "config.json" if path.is_dir() else path
+
+
+@contextlib.contextmanager
+def named_in_errors(file: Path | None) -> Iterator[None]:
+    """Put the file before every line of an error about a config; a config without one has no name."""
+    try:
+        yield
+    except (WeightError, UnsupportedError, UnknownName) as error:
+        if file is not None:
+            error.args = ("\n".join(f"{file}: {line}" for line in str(error).splitlines()),)
+        raise
 
 
 def write_config(config: Config, file: Path) -> None:
@@ -133,6 +150,10 @@ class Bind:
     def keys(self) -> tuple[str, ...]:
         return (self.key, *self.aliases)
 
+    def word(self, config: Config) -> str:
+        """The spelling that a config has for the field; the first where it leaves the field out."""
+        return next((k for k in self.keys if config.get(k) is not None), self.key)
+
     def read(self, config: Config) -> Any:
         """The value that the spec fields take. Raises WeightError for a missing or impossible one."""
         found = {k: config[k] for k in self.keys if config.get(k) is not None}
@@ -173,6 +194,17 @@ def check_neutral(config: Config, neutral: Mapping[str, tuple[Any, ...]]) -> Non
     if wrong:
         only = _listed({k: neutral[k][0] for k in wrong})
         raise UnsupportedError(f"the config asks for what archc does not have: {_listed(wrong)} (only {only})")
+
+
+def check_packing(config: Config, model_type: str, readable: tuple[str, ...]) -> None:
+    """Raise UnsupportedError where a config says that its weights are packed as archc cannot read them."""
+    given = config.get("quantization_config")
+    method = given.get("quant_method") if isinstance(given, dict) else None
+    if not given or method in readable:
+        return
+    known = f"only {', '.join(readable)} and unpacked weights are" if readable else "import unpacked weights"
+    what = f"`quantization_config` packs weights by {json.dumps(method)}" if method else "`quantization_config` is given"
+    raise UnsupportedError(f"{what}, which archc does not read for `{model_type}`: {known}")
 
 
 def unread(config: Config, known: Iterable[str]) -> list[str]:

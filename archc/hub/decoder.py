@@ -68,6 +68,7 @@ class Decoder(Family):
     """Layers of attention and feed-forward, each with its norm before it."""
 
     more_keys = frozenset({*ROPE_KEYS, "num_hidden_layers", "layer_types", "sliding_window", "max_window_layers"})
+    words: ClassVar[Mapping[str, str]] = {"attention.rope": "head_dim"}
     # transformers' rotary defaults of the family.
     theta: ClassVar[float] = 10000.0
     partial: ClassVar[float] = 1.0

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from archc.hub.blocks import all_blocks, differences
-from archc.hub.config import REQUIRED, Bind, Config, bind, check_neutral, unread
+from archc.hub.config import REQUIRED, Bind, Config, bind, check_neutral, check_packing, unread
 from archc.hub.entries import Entry, Exprs, Shape
+from archc.hub.rules import broken_rules
 from archc.ir.build import Norm
 from archc.kernels.errors import UnknownName, UnsupportedError, WeightError
 from archc.spec.model import Block, MTPSpec, Spec
@@ -70,6 +71,10 @@ class Family:
     # Config fields beside the bound ones that the family reads and writes, and those known not to change the maths.
     more_keys: ClassVar[frozenset[str]] = frozenset()
     harmless: ClassVar[frozenset[str]] = frozenset()
+    # Config fields, beside the bound ones, to name in errors about a spec field.
+    words: ClassVar[Mapping[str, str]] = {}
+    # Packings that a `quantization_config` may name, because a layout has them.
+    packings: ClassVar[tuple[str, ...]] = ()
     # Whether a tied head must stand in the file, because readers do not tie it themselves.
     needs_copies: ClassVar[bool] = False
     # File layouts of the tensors, the family's usual one first.
@@ -85,6 +90,10 @@ class Family:
         """Config fields that tell the order of blocks and what differs between them."""
         raise NotImplementedError
 
+    def respelled(self, config: Config, spec: Spec) -> Config:
+        """A config that says `spec` already, with the fields whose spelling the family prescribes."""
+        return config
+
     def read_mtp(self, config: Config, made: Mapping[str, dict[str, Any]]) -> MTPSpec | None:
         """Multi-token prediction, if the config has it."""
         return None
@@ -98,16 +107,22 @@ class Family:
     def read(self, config: Config, name: str) -> Spec:
         """The spec that a config describes. Raises WeightError or UnsupportedError, all faults of a kind at once."""
         check_neutral(config, self.neutral)
+        check_packing(config, self.model_type, self.packings)
         made = self._bound(config)
         top, norm = made.pop(""), made.pop("norm")
         layers, mtp, std = self.read_blocks(config, made), self.read_mtp(config, made), top["init_std"]
-        return Spec(
+        spec = Spec(
             name=name,
             layers=tuple(_with_std(b, std) for b in layers),
             norm=Norm(**norm),
             mtp=mtp and replace(mtp, layers=tuple(_with_std(b, std) for b in mtp.layers)),
             **top,
         )
+        words = {path: one.word(config) for one in (INIT_STD, *self.binds) for path in one.to} | self.words
+        broken = dict.fromkeys(rule.said(words) for rule in broken_rules(spec))
+        if broken:
+            raise WeightError("\n".join(broken))
+        return spec
 
     def _bound(self, config: Config) -> dict[str, dict[str, Any]]:
         """Spec fields by kind ("" for the spec's own) from the bindings and constants."""
@@ -127,14 +142,30 @@ class Family:
         return made
 
     def write(self, spec: Spec, source: Config | None = None) -> Config:
-        """The config of a spec; fields of `source` that say nothing of the architecture travel along.
+        """The config of a spec: `source` in its own words where it says the same model, but for what is prescribed;
+        else its fields that say nothing of the architecture travel along.
 
         Raises UnsupportedError, listing all, for what the family cannot express."""
+        config = self._kept(spec, source) or self._made(spec, source or {})
+        return config | {"model_type": self.model_type, "architectures": [self.architecture]}
+
+    def _kept(self, spec: Spec, source: Config | None) -> Config | None:
+        """`source` if it says this model already; its code, if it names some, stays behind."""
+        if source is None or source.get("model_type") != self.model_type:
+            return None
+        try:
+            said = self.read(source, spec.name)
+        except (WeightError, UnsupportedError):
+            return None
+        if said.init_std != spec.init_std or differences(said, spec):
+            return None
+        return self.respelled({k: v for k, v in source.items() if k != "auto_map"}, spec)
+
+    def _made(self, spec: Spec, source: Config) -> Config:
         # A field of blocks that the model does not have stays as it was, unless its absence says something.
         replaced = self.more_keys | {k for one in self.binds if one.default is None for k in one.keys} | {"auto_map"}
-        config = {k: v for k, v in (source or {}).items() if k not in replaced}
-        config |= self._written(spec, source or {}) | self.write_blocks(spec)
-        config |= {"model_type": self.model_type, "architectures": [self.architecture]}
+        config = {k: v for k, v in source.items() if k not in replaced}
+        config |= self._written(spec, source) | self.write_blocks(spec)
         try:
             lost = differences(self.read(config, spec.name), spec)
         except WeightError as error:
@@ -157,7 +188,7 @@ class Family:
     def unread(self, config: Config) -> list[str]:
         """Fields of a config that the family neither reads nor knows to be harmless."""
         bound = {k for one in (INIT_STD, *self.binds) for k in one.keys}
-        return unread(config, bound | self.more_keys | self.harmless | set(self.neutral))
+        return unread(config, bound | self.more_keys | self.harmless | set(self.neutral) | {"quantization_config"})
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,8 +79,23 @@ NANO_3 = {
     "topk_group": 1,
     "vocab_size": 131072,
 }
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "vocab_size": 99,
+}
+QWEN_MOE = LLAMA | {"model_type": "qwen3_moe", "num_experts": 8, "head_dim": 16}
 OLD_NAMES = {"M": "mamba", "E": "moe", "*": "attention"}
 NEW_NAMES = {"M": "linear_attention", "E": "moe", "*": "full_attention"}
+
+
+def written(folder: Path, config: dict[str, Any]) -> Path:
+    """`config` as a file."""
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder / "config.json"
 
 
 def total(config: dict[str, Any]) -> int:
@@ -121,23 +137,13 @@ def test_mtp_in_both_spellings_and_its_steps() -> None:
 
 
 def test_rope_in_both_spellings_is_one_model() -> None:
-    base = {
-        "model_type": "llama",
-        **{
-            "hidden_size": 64,
-            "num_attention_heads": 4,
-            "intermediate_size": 96,
-            "num_hidden_layers": 2,
-            "vocab_size": 99,
-        },
-    }
     scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
-    old = base | {"rope_theta": 500000.0, "rope_scaling": scaling | {"rope_type": "llama3"}}
-    older = base | {"rope_theta": 500000.0, "rope_scaling": scaling | {"type": "llama3"}}
-    new = base | {"rope_parameters": scaling | {"rope_type": "llama3", "rope_theta": 500000.0}}
+    old = LLAMA | {"rope_theta": 500000.0, "rope_scaling": scaling | {"rope_type": "llama3"}}
+    older = LLAMA | {"rope_theta": 500000.0, "rope_scaling": scaling | {"type": "llama3"}}
+    new = LLAMA | {"rope_parameters": scaling | {"rope_type": "llama3", "rope_theta": 500000.0}}
     assert spec_from_config(old) == spec_from_config(new) == spec_from_config(older)
     with pytest.raises(UnsupportedError, match="did you mean `yarn`"):
-        spec_from_config(base | {"rope_scaling": {"rope_type": "yarm", "factor": 2.0}})
+        spec_from_config(LLAMA | {"rope_scaling": {"rope_type": "yarm", "factor": 2.0}})
 
 
 def test_infinity_as_transformers_5_writes_it(tmp_path: Path) -> None:
@@ -153,9 +159,29 @@ def test_unknown_model_type_suggests() -> None:
         spec_from_config({"model_type": "nemotronh"})
 
 
-def test_fields_nobody_reads_are_named() -> None:
-    with pytest.warns(UserWarning, match="does not read: attention_multiplier"):
-        spec_from_config(NANO_3 | {"attention_multiplier": 2.0})
+def test_fields_nobody_reads_are_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = written(tmp_path, NANO_3 | {"attention_multiplier": 2.0})
+    spec_from_config(file)
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("archc.hub.bare_config", "WARNING")
+    assert record.getMessage() == f"{file}: fields of `nemotron_h` that archc does not read: attention_multiplier"
+
+
+@pytest.mark.parametrize(
+    "quantised", [{"quant_method": "fp8"}, {"quant_method": "modelopt", "quant_algo": "NVFP4"}, {"load_in_4bit": True}]
+)
+def test_packed_weights_that_archc_does_not_read_are_refused(quantised: dict[str, Any], tmp_path: Path) -> None:
+    file = written(tmp_path, NANO_3 | {"quantization_config": quantised})
+    with pytest.raises(UnsupportedError, match=rf"^{file}: `quantization_config`.*`nemotron_h`.*unpacked"):
+        spec_from_config(file)
+    gpt_oss = config_of(load_spec(ZOO / "gpt-oss-20b.yaml"))
+    with pytest.raises(UnsupportedError, match="`gpt_oss`: only mxfp4"):
+        spec_from_config(gpt_oss | {"quantization_config": quantised})
+
+
+def test_an_empty_quantization_config_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert spec_from_config(NANO_3 | {"quantization_config": None}) == spec_from_config(NANO_3)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
@@ -174,6 +200,87 @@ def test_fields_nobody_reads_are_named() -> None:
 def test_impossible_fields_are_one_clear_error(changes: dict[str, Any], message: str) -> None:
     with pytest.raises((WeightError, UnsupportedError), match=message):
         spec_from_config(NANO_3 | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": "64"}, "`hidden_size` must be int: got '64'"),
+        ({"hidden_size": None}, "the config has no `hidden_size`"),
+        ({"rope_scaling": {"rope_type": "yarm"}}, "rope_type `yarm` is not supported: did you mean `yarn`?"),
+        ({"hidden_act": "rellu"}, "`hidden_act`: `rellu` is not supported: .*"),
+        ({"model_type": "lama"}, "unknown model_type `lama`: did you mean `llama`?"),
+    ],
+)
+def test_every_error_names_the_file(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    file = written(tmp_path, LLAMA | changes)
+    with pytest.raises((WeightError, UnsupportedError, UnknownName)) as caught:
+        spec_from_config(tmp_path)
+    assert re.fullmatch(re.escape(f"{file}: ") + message.replace("?", r"\?"), str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("config", "messages"),
+    [
+        (
+            QWEN_MOE | {"num_experts_per_tok": 20},
+            ["`num_experts_per_tok` must not exceed `num_experts`: got num_experts_per_tok=20, num_experts=8"],
+        ),
+        (
+            {k: v for k, v in QWEN_MOE.items() if k != "num_experts"} | {"num_local_experts": 4},
+            [
+                "`num_experts_per_tok` must not exceed `num_local_experts`: "
+                "got num_experts_per_tok=8, num_local_experts=4"
+            ],
+        ),
+        (
+            NANO_3 | {"n_group": 3, "topk_group": 5, "n_groups": 7},
+            [
+                "`mamba_num_heads` must be divisible by `n_groups`: got mamba_num_heads=64, n_groups=7 "
+                "(n_groups in [1, 2, 4, 8, 16, 32, 64])",
+                "`n_routed_experts` must be divisible by `n_group`: got 128 and 3",
+                "`topk_group` must not exceed `n_group`: got 5",
+            ],
+        ),
+        (
+            LLAMA | {"num_key_value_heads": 3},
+            [
+                "`num_attention_heads` must be divisible by `num_key_value_heads`: got num_attention_heads=4, "
+                "num_key_value_heads=3 (num_key_value_heads in [1, 2, 4])"
+            ],
+        ),
+        (LLAMA | {"head_dim": 7}, ["`head_dim`: rotary embedding needs an even number of channels: got 1.0 of 7"]),
+        (
+            LLAMA | {"rms_norm_eps": -1e-6, "initializer_range": 0.0},
+            [
+                "`rms_norm_eps`: expected a number greater than 0, got `-1e-06`",
+                "`initializer_range`: expected a number greater than 0, got `0.0`",
+            ],
+        ),
+    ],
+)
+def test_rules_of_blocks_hold_in_the_words_of_the_config(
+    config: dict[str, Any], messages: list[str], tmp_path: Path
+) -> None:
+    file = written(tmp_path, config)
+    with pytest.raises(WeightError) as caught:
+        spec_from_config(file)
+    assert str(caught.value).splitlines() == [f"{file}: {message}" for message in messages]
+
+
+def test_rules_of_blocks_that_the_model_lacks_do_not_count() -> None:
+    """Configs carry fields of blocks that their pattern does not name."""
+    dense = NANO_3 | {"hybrid_override_pattern": "M*-", "num_hidden_layers": 3, "num_experts_per_tok": 500}
+    assert [b.kind for b in spec_from_config(dense).layers] == ["mamba2", "attention", "mlp"]
+
+
+def test_zoo_and_import_agree_on_the_bound_of_the_step_size() -> None:
+    """transformers bounds it by `time_step_min`, 0.001 where the config does not say, and not by `time_step_limit`."""
+    zoo = load_spec(ZOO / "nemotron-3-nano-30b-a3b.yaml")
+    assert spec_from_config(NANO_3).layers == zoo.layers
+    for file in sorted(ZOO.glob("nemotron-[hn3]*.yaml")):
+        mixers = [b.fields for b in load_spec(file).layers if b.kind == "mamba2"]
+        assert {m.dt_limit for m in mixers} == {(0.001, math.inf)}, file.name
 
 
 def test_all_missing_fields_at_once() -> None:

@@ -46,7 +46,8 @@ class GptOss(Decoder):
         "moe.router_bias": True,
     }
     neutral: ClassVar[Mapping[str, Any]] = {"hidden_act": ("silu",)}
-    harmless = frozenset({"initial_context_length", "quantization_config"})
+    harmless = frozenset({"initial_context_length"})
+    packings = ("mxfp4",)
     binds = (
         *TOP,
         bind("num_attention_heads", "attention.n_heads", default=64),

@@ -24,6 +24,8 @@ LETTERS = {
     "mlp": "-",
     "moe": "E",
 }
+# Lists of names that say what the patterns say.
+LISTS, MTP_LIST = ("layers_block_type", "layer_types"), "mtp_layers_block_type"
 DEFAULT_MTP = "*E"
 # transformers starts training from the logarithm of time_step_min, so that no bound cannot be written as 0.
 NO_BOUND = 1e-30
@@ -78,13 +80,12 @@ class NemotronH(Family):
         [
             "num_hidden_layers",
             "hybrid_override_pattern",
-            "layers_block_type",
-            "layer_types",
+            *LISTS,
             "time_step_min",
             "mamba_dt_min",
             "num_nextn_predict_layers",
             "mtp_hybrid_override_pattern",
-            "mtp_layers_block_type",
+            MTP_LIST,
             "archc_mtp_steps",
         ]
     )
@@ -154,7 +155,7 @@ class NemotronH(Family):
     # -- config -------------------------------------------------------------------------------------------------------
 
     def read_blocks(self, config: Config, made: Mapping[str, dict[str, Any]]) -> tuple[Block, ...]:
-        pattern = read_pattern(config, "hybrid_override_pattern", ("layers_block_type", "layer_types"))
+        pattern = read_pattern(config, "hybrid_override_pattern", LISTS)
         if pattern is None:
             raise WeightError("the config has neither `hybrid_override_pattern` nor `layers_block_type`")
         layers = config.get("num_hidden_layers")
@@ -177,20 +178,23 @@ class NemotronH(Family):
             return None
         if modules != 1:
             raise UnsupportedError(f"one stored MTP module is supported: got num_nextn_predict_layers={modules}")
-        pattern = read_pattern(config, "mtp_hybrid_override_pattern", ("mtp_layers_block_type",)) or DEFAULT_MTP
+        pattern = read_pattern(config, "mtp_hybrid_override_pattern", (MTP_LIST,)) or DEFAULT_MTP
         steps = Bind("archc_mtp_steps", (), default=1).read(config)
         return MTPSpec(layers=self._blocks(pattern, config, made), steps=steps)
 
+    def respelled(self, config: Config, spec: Spec) -> Config:
+        """Layers as patterns, which old engines and transformers 5 both load."""
+        patterns = _patterns(spec)
+        lists = LISTS if spec.mtp is None else (*LISTS, MTP_LIST)
+        return {k: v for k, v in config.items() if k not in lists} | patterns
+
     def write_blocks(self, spec: Spec) -> Config:
-        config = {"num_hidden_layers": len(spec.layers), "hybrid_override_pattern": letters_of(spec.layers)}
+        config = _patterns(spec)
         mixers = [b.fields for b in all_blocks(spec) if b.kind == "mamba2"]
         if mixers:
             config["time_step_min"] = mixers[0].dt_limit[0] or NO_BOUND
-        if spec.mtp is not None:
-            config |= {"num_nextn_predict_layers": 1, "mtp_hybrid_override_pattern": letters_of(spec.mtp.layers)}
-            # Foreign engines read how often to apply the module from their own options, so the field is ours.
-            config |= {"archc_mtp_steps": spec.mtp.steps} if spec.mtp.steps > 1 else {}
-        return config
+        # Foreign engines read how often to apply the MTP module from their own options, so the field is ours.
+        return config | ({"archc_mtp_steps": spec.mtp.steps} if spec.mtp and spec.mtp.steps > 1 else {})
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
@@ -214,6 +218,13 @@ class NemotronH(Family):
         yield from named("mtp.norm", f"mtp.layers.{last}.final_layernorm.", weight, shapes)
         for i, one in enumerate(spec.mtp.layers):
             yield from _block_entries(one, f"mtp.layers.{i}", f"mtp.layers.{i}.", fused, shapes)
+
+
+def _patterns(spec: Spec) -> Config:
+    config: Config = {"num_hidden_layers": len(spec.layers), "hybrid_override_pattern": letters_of(spec.layers)}
+    if spec.mtp is None:
+        return config
+    return config | {"num_nextn_predict_layers": 1, "mtp_hybrid_override_pattern": letters_of(spec.mtp.layers)}
 
 
 def _block_entries(one: Block, scope: str, prefix: str, fused: bool, shapes: Mapping[str, Shape]) -> Iterator[Entry]:
@@ -273,6 +284,7 @@ def read_bound(config: Config) -> tuple[float, float]:
     """The lower bound of the step size.
 
     transformers takes it from `time_step_min` on its chunked path, the one that full forwards take, and ignores
-    `time_step_limit`."""
+    `time_step_limit`: a config that says [0, inf] there has the bound all the same, 0.001 where it says no
+    `time_step_min`. The zoo says so too."""
     low = Bind("time_step_min", (), float, default=0.001, aliases=("mamba_dt_min",)).read(config)
     return (low if low > NO_BOUND else 0.0, math.inf)
