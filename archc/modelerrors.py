@@ -7,7 +7,6 @@ resolved here, against what the file really has.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import types
 import typing
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from archc.kernels.errors import suggestion
+from archc.kernels.errors import nearest, quoted, suggestion
 
 Path: TypeAlias = tuple[str | int, ...]
 Raw: TypeAlias = Mapping[str, Any]
@@ -60,7 +59,7 @@ class ModelError:
 
 def _named(path: Path, text: str) -> str:
     """The message after the name of its field, unless it says the name itself."""
-    name = next((f"`{part}`" for part in reversed(path) if isinstance(part, str)), "")
+    name = next((quoted(part) for part in reversed(path) if isinstance(part, str)), "")
     return f"{name}: {text}" if name and name not in text else text
 
 
@@ -112,8 +111,8 @@ def _without_misspelt(found: list[_Found], model: Any) -> list[_Found]:
     misspelt: set[tuple[Path, str]] = set()
     for one in found:
         if one.raw["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(one.path[-1]), _known(model, one.raw["loc"][:-1]), n=1)
-            misspelt.update((one.path[:-1], name) for name in near)
+            near = nearest(str(one.path[-1]), _known(model, one.raw["loc"][:-1]))
+            misspelt.update([(one.path[:-1], near)] if near else [])
     return [one for one in found if one.raw["type"] != "missing" or (one.path, one.raw["loc"][-1]) not in misspelt]
 
 
@@ -137,19 +136,19 @@ def _worded(one: _Found, model: Any) -> ModelError:
         return ModelError(one.path, True, f"missing field `{loc[-1]}`", False, doc)
     if kind == "extra_forbidden":
         name = str(one.path[-1])
-        return ModelError(one.path, True, f"unknown field `{name}`{suggestion(name, _known(model, loc[:-1]))}", False)
+        known = suggestion(name, _known(model, loc[:-1]))
+        return ModelError(one.path, True, f"unknown field {quoted(name)}{known}", False)
     context = one.raw.get("ctx", {})
     if loc and loc[-1] == _KEY and kind == "literal_error":
         name = str(one.path[-1])
-        return ModelError(
-            one.path, True, f"unknown field `{name}`{suggestion(name, _options(context['expected']))}", False
-        )
+        known = suggestion(name, _options(context["expected"]))
+        return ModelError(one.path, True, f"unknown field {quoted(name)}{known}", False)
     if kind in ("value_error", "assertion_error"):
         return ModelError(one.path, False, _named(one.path, str(context["error"])), False)
     hint = str(context.get("hint", ""))
     if kind == "literal_error" and isinstance(one.raw["input"], str):
-        near = difflib.get_close_matches(one.raw["input"], _options(context["expected"]), n=1)
-        hint = f"did you mean `{near[0]}`?" if near else hint
+        near = nearest(one.raw["input"], _options(context["expected"]))
+        hint = f"did you mean `{near}`?" if near else hint
     return ModelError(one.path, False, _expected(one.raw), True, hint)
 
 

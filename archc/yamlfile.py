@@ -7,9 +7,11 @@ checks more than a model can say: a node knows its plain data, where it stands, 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,17 +19,20 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.scanner import Scanner
 
-from archc.kernels.errors import Place, SpecError, SpecErrors
+from archc.kernels.errors import Place, SpecError, SpecErrors, clipped, quoted
 from archc.modelerrors import model_errors
 
 T = TypeVar("T")
 Loc: TypeAlias = tuple[str | int, ...]
 
-_MAX_NODES, _MAX_DEPTH = 50_000, 64
+_MAX_NODES, _MAX_DEPTH, _MAX_BITS = 50_000, 64, 1024
+_NESTED = f"nested too deeply: at most {_MAX_DEPTH} levels"
 _TAG = "tag:yaml.org,2002:"
 _CONVERTED = {_TAG + kind for kind in ("int", "float", "bool", "null")}
-_TEXT = {_TAG + kind for kind in ("str", "timestamp", "merge", "value", "binary")}
+_MERGE = _TAG + "merge"
+_TEXT = {_MERGE} | {_TAG + kind for kind in ("str", "timestamp", "value", "binary")}
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Text:
     def place(self, line: int, column: int) -> Place:
         """The place at a line and column counted from 1, with its source line."""
         known = 1 <= line <= len(self.lines)
-        return Place(self.file, line, column, self.lines[line - 1].replace("\t", " ").rstrip() if known else "")
+        return Place(self.file, line, column, self.lines[line - 1] if known else "")
 
 
 @dataclass(frozen=True)
@@ -105,15 +110,20 @@ class Node:
         """The place of character `offset` of a string, wherever the file breaks its lines."""
         if self.span is None or not isinstance(self.value, str):
             return self.at
-        wanted = len("".join(self.value[:offset].split()))
-        for line, column in self._characters(self.span):
-            if wanted == 0:
-                return self.text.place(line, column)
-            wanted -= 1
-        return self.at
+        before = self._visible[min(offset, len(self.value))]
+        return self.text.place(*self._characters[before]) if before < len(self._characters) else self.at
 
-    def _characters(self, span: Span) -> Iterator[tuple[int, int]]:
+    @cached_property
+    def _visible(self) -> list[int]:
+        """How many characters of a string that are not space stand before each offset."""
+        return list(accumulate((not char.isspace() for char in self.value), initial=0))
+
+    @cached_property
+    def _characters(self) -> list[tuple[int, int]]:
         """Positions of the characters of a scalar that are not space."""
+        return list(self._scan(self.span)) if self.span else []
+
+    def _scan(self, span: Span) -> Iterator[tuple[int, int]]:
         line, column = span.start
         if span.style in ("|", ">"):
             line, column = line + 1, 1
@@ -156,7 +166,7 @@ def read_yaml(source: Path | str, *, file: str | None = None) -> tuple[Node, lis
     """As `load_yaml`, but hands back duplicate keys and the like so that later errors can join them."""
     name = file or (str(source) if isinstance(source, Path) else "<text>")
     content = _read(source, name) if isinstance(source, Path) else source
-    return _parse(content, Text(name, tuple(content.splitlines())))
+    return _parse(content, Text(name, tuple(line.rstrip() for line in content.splitlines())))
 
 
 def _read(path: Path, name: str) -> str:
@@ -175,6 +185,7 @@ def _read(path: Path, name: str) -> str:
 
 def _parse(content: str, text: Text) -> tuple[Node, list[SpecError]]:
     yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = _Scanner
     try:
         root = yaml.compose(content)
         if root is None:
@@ -190,21 +201,43 @@ def _parse(content: str, text: Text) -> tuple[Node, list[SpecError]]:
         raise SpecErrors([SpecError(replace(at, source=""), message)]) from error
     except YAMLError as error:
         raise SpecErrors([SpecError(Place(text.file), str(error))]) from error
-    except RecursionError as error:
-        raise SpecErrors([SpecError(Place(text.file), "nested too deeply")]) from error
 
 
 def _syntax_error(error: MarkedYAMLError, text: Text) -> SpecError:
     mark = error.problem_mark or error.context_mark
     at = text.place(mark.line + 1, mark.column + 1) if mark else Place(text.file)
     problem, hint = str(error.problem or error.context or error), ""
+    if isinstance(error, _TooDeep):
+        return SpecError(at, _NESTED)
     if "'\\t'" in problem:
         return SpecError(at, "a tab cannot indent YAML", hint="indent with spaces")
+    if "another document" in problem:
+        return SpecError(at, "a second document begins here: expected one", hint="remove it")
     if error.context_mark and error.context and error.context_mark.line != (mark.line if mark else -1):
         hint = f"{error.context} that began on line {error.context_mark.line + 1}"
     elif "alias" in str(error.context) or "undefined alias" in problem:
         hint = 'a `*` that means itself needs quotes: "*"'
-    return SpecError(at, f"not valid YAML: {problem}", hint=hint)
+    return SpecError(at, f"not valid YAML: {clipped(problem, 120)}", hint=hint)
+
+
+class _TooDeep(MarkedYAMLError):
+    """The file nests more than it may."""
+
+
+class _Scanner(Scanner):
+    """ruamel's scanner, stopped where the file nests too deeply: what follows it calls itself once a level."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:
+        self._check_depth()
+        super().fetch_flow_collection_start(TokenClass, to_push)
+
+    def add_indent(self, column: int) -> bool:
+        self._check_depth(column > self.indent)
+        return bool(super().add_indent(column))
+
+    def _check_depth(self, opens: bool = True) -> None:
+        if opens and len(self.flow_context) + len(self.indents) >= _MAX_DEPTH:
+            raise _TooDeep(problem_mark=self.reader.get_mark())
 
 
 class _Builder:
@@ -214,10 +247,10 @@ class _Builder:
         self.text, self.yaml, self.errors, self.count = text, yaml, list[SpecError](), 0
 
     def build(self, raw: Any, key: Any, depth: int) -> Node:
-        at = self.place(raw)
+        at = self.place(key if key is not None and _is_empty(raw) else raw)
         self.count += 1
         if depth > _MAX_DEPTH or self.count > _MAX_NODES:
-            what = "nested too deeply (an alias that contains itself?)" if depth > _MAX_DEPTH else "too many values"
+            what = _NESTED if depth > _MAX_DEPTH else f"too many values: at most {_MAX_NODES}"
             raise SpecErrors([SpecError(at, what)])
         key_at = self.place(key) if key is not None else at
         if isinstance(raw, MappingNode):
@@ -232,10 +265,13 @@ class _Builder:
             if not isinstance(key, ScalarNode):
                 self.errors.append(SpecError(self.place(key), "a key must be a word, got a list or mapping"))
                 continue
+            if key.tag == _MERGE:
+                message = "a merge key `<<` is not supported: write the fields out"
+                raise SpecErrors([SpecError(self.place(key), message)])
             child = self.build(value, key, depth + 1)
             first = found.setdefault(str(key.value), child)
             if first is not child:
-                message = f"duplicate key `{key.value}`"
+                message = f"duplicate key {quoted(str(key.value))}"
                 self.errors.append(SpecError(child.key_at, message, hint=f"first given on line {first.key_at.line}"))
         return found
 
@@ -243,10 +279,14 @@ class _Builder:
         if raw.tag in _TEXT:
             return raw.value
         if raw.tag not in _CONVERTED:
-            self.errors.append(SpecError(self.place(raw), f"tag `{raw.tag}` is not allowed: expected a plain value"))
+            message = f"tag {quoted(str(raw.tag))} is not allowed: expected a plain value"
+            self.errors.append(SpecError(self.place(raw), message))
             return None
         try:
-            return self.yaml.constructor.construct_object(raw)
+            value = self.yaml.constructor.construct_object(raw)
+            if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+                raise ValueError
+            return value
         except (ValueError, LookupError):
             kind = raw.tag.removeprefix(_TAG)
             self.errors.append(SpecError(self.place(raw), f"expected a value of type {kind}, got {shown(raw.value)}"))
@@ -258,6 +298,11 @@ class _Builder:
     def span(self, raw: ScalarNode) -> Span:
         start, end = raw.start_mark, raw.end_mark
         return Span((start.line + 1, start.column + 1), (end.line + 1, end.column + 1), raw.style)
+
+
+def _is_empty(raw: Any) -> bool:
+    """Whether nothing is written where the value would stand: ruamel places it at whatever comes next."""
+    return isinstance(raw, ScalarNode) and raw.style is None and not raw.value
 
 
 def validate(node: Node, model: type[T]) -> tuple[T | None, list[SpecError]]:
@@ -285,5 +330,6 @@ def shown(value: Any) -> str:
         return "a list"
     if value is None:
         return "nothing"
-    text = value if isinstance(value, str) else json.dumps(value)
-    return f"`{text[:40]}...`" if len(text) > 40 else f"`{text}`"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "`.nan`" if math.isnan(value) else "`.inf`" if value > 0 else "`-.inf`"
+    return quoted(value if isinstance(value, str) else json.dumps(value))

@@ -22,6 +22,10 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+_EXCERPT = 76  # characters of a source line that fit a terminal of 80 beside its indentation
+_QUOTED = 60  # characters of a name or value that a message shows
+_LISTED = 12  # names that a message lists
+
 
 class ArchcError(Exception):
     """Base of every error archc raises on purpose; the message is meant for a person."""
@@ -52,8 +56,18 @@ class SourceError(ArchcError):
         head = f"{self.at}: {self.message}"
         if not self.at.source:
             return f"{head} ({self.hint})" if self.hint else head
-        caret = " " * max(self.at.column - 1, 0) + "^"
-        return "\n".join([head, f"    {self.at.source}", f"    {caret} {self.hint}".rstrip()])
+        excerpt, before = _excerpt(self.at.source.replace("\t", " "), max(self.at.column - 1, 0))
+        return "\n".join([head, f"    {excerpt}", f"    {' ' * before}^ {self.hint}".rstrip()])
+
+
+def _excerpt(source: str, before: int) -> tuple[str, int]:
+    """The part of a source line around the character that `before` others precede, and how many precede it there."""
+    if len(source) <= _EXCERPT:
+        return source, before
+    start = min(max(before - _EXCERPT // 2, 0), len(source) - _EXCERPT)
+    end = start + _EXCERPT
+    left, right = "..." if start else "", "..." if end < len(source) else ""
+    return left + source[start + len(left) : end - len(right)] + right, before - start
 
 
 class SpecError(SourceError):
@@ -101,14 +115,37 @@ class UnknownName(ArchcError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
-        super().__init__(f"unknown {kind} `{name}`{suggestion(name, self.known)}")
+        super().__init__(f"unknown {kind} {quoted(name)}{suggestion(name, self.known)}")
+
+
+# -- how messages show what a person wrote -----------------------------------------------------------------------------
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """`: did you mean `x`?` for a near miss, else the list of what is known (at most twelve)."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if near:
-        return f": did you mean `{near[0]}`?"
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return f": known are {shown}" if names else ""
+    near = nearest(name, names)
+    if near is not None:
+        return f": did you mean {quoted(near)}?"
+    return f": known are {listed(names)}" if names else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is a near miss of, if any."""
+    return next(iter(difflib.get_close_matches(name[:200], known, n=1, cutoff=0.6)), None)
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b, c`, at most twelve names."""
+    return ", ".join(map(clipped, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
+
+
+def quoted(text: str) -> str:
+    """A name or value in backticks, clipped."""
+    return f"`{clipped(text)}`"
+
+
+def clipped(text: str, limit: int = _QUOTED) -> str:
+    """Text on one line: what does not print is escaped, what is longer than `limit` is cut."""
+    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: limit + 1])
+    return shown if len(shown) <= limit else f"{shown[:limit]}..."

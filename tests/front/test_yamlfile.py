@@ -112,20 +112,69 @@ def test_a_union_reports_the_branch_that_fits(value: str, message: str) -> None:
         ("a: [1, 2\nb: 3\n", "m.yaml:2:2: not valid YAML: expected ',' or ']', but got ':'"),
         ("a: b: c\n", "m.yaml:1:5: not valid YAML: mapping values are not allowed here"),
         ("a: *\n", "m.yaml:1:5: not valid YAML: expected alphabetic or numeric character, but found '\\n'"),
-        ("a: 1\n---\nb: 2\n", "m.yaml:2:1: not valid YAML: but found another document"),
+        ("a: 1\n---\nb: 2\n", "m.yaml:2:1: a second document begins here: expected one\n    ---\n    ^ remove it"),
         ("name: \x07\n", "m.yaml:1:7: character U+0007 is not allowed in YAML"),
         ("? [a]\n: 1\n", "m.yaml:1:3: a key must be a word, got a list or mapping"),
         ("name: !!python/object:os.system x\n", "m.yaml:1:7: tag `tag:yaml.org,2002:python/object:os.system`"),
-        ("name: &a [*a]\n", "m.yaml:1:7: nested too deeply (an alias that contains itself?)"),
-        ("[" * 1500, "m.yaml: nested too deeply"),
+        ("name: &a [*a]\n", "m.yaml:1:7: nested too deeply: at most 64 levels"),
+        ("name: [\n" + "[" * 5000, "m.yaml:2:63: nested too deeply: at most 64 levels"),
+        ("- " * 5000, "m.yaml:1:129: nested too deeply: at most 64 levels"),
+        ("{a: " * 5000 + "1" + "}" * 5000, "m.yaml:1:257: nested too deeply: at most 64 levels"),
         ("just words\n", "m.yaml:1:1: expected a mapping, got `just words`"),
         (f"name: {'9' * 5000}\n", "m.yaml:1:7: expected a value of type int, got `9999"),
+        (f"name: 0x{'f' * 5000}\n", "m.yaml:1:7: expected a value of type int, got `0xff"),
         ("name: !!int\n", "m.yaml:1:7: expected a value of type int, got ``"),
         ("name: !!bool x\n", "m.yaml:1:7: expected a value of type bool, got `x`"),
     ],
 )
 def test_what_is_not_a_spec_is_one_clear_error(text: str, message: str) -> None:
     assert any(error.startswith(message) for error in errors_of(text))
+
+
+def test_levels_up_to_the_limit_are_read() -> None:
+    assert load_yaml("[" * 64 + "]" * 64).data
+    assert load_yaml("".join(" " * i + "a:\n" for i in range(64))).data
+
+
+@pytest.mark.parametrize("text", ["<<: {name: a}\n", "layers:\n  - &a {n_heads: 2}\n  - {<<: *a}\n"])
+def test_merge_keys_are_refused_before_anything_else(text: str) -> None:
+    (error,) = errors_of(text)
+    head, line, caret = error.splitlines()
+    assert head.endswith(": a merge key `<<` is not supported: write the fields out")
+    assert line[caret.index("^") :].startswith("<<")
+
+
+def test_a_field_without_a_value_stands_at_its_key() -> None:
+    assert errors_of("name:\n\n# nothing\nlayers: [{n_heads: }, ]\n") == [
+        "m.yaml:1:1: `name`: expected text, got nothing\n    name:\n    ^",
+        "m.yaml:4:11: `n_heads`: expected an integer, got nothing\n    layers: [{n_heads: }, ]\n              ^",
+    ]
+    (error,) = errors_of("name: a\nlayers:\n  -\n\n")
+    assert error.startswith("m.yaml:3:")
+
+
+def test_what_a_file_says_is_shown_on_one_line_and_short() -> None:
+    long = "a" * 100_000
+    for text in (
+        f"name: a\n{long}: 1\n",
+        f"name: a\nby_name: {{x: {{n_heads: {long}}}}}\n",
+        f"name: a\nby_name: {{{long}: {{n_heads: {long}}}}}\n",
+        f"name: a\nby_name: {{{long}: {{n_heads: 3}}}}\n",
+        f"name: a\nlayers: [{{n_heads: 2, scaling: {{kind: {long}, factor: 1}}}}]\n",
+        f"name: a\nname: *{long}\n",
+        f"{long}: 1\n{long}: 2\n",
+        f"name: !{long} 3\n",
+        f"name: {long} : {long}\n",
+        f'name: "a\\nb"\nlayers: [{{n_heads: "a\\nb\\e[31m{long}"}}]\n',
+    ):
+        for error in errors_of(text):
+            assert len(error) < 500 and error.count("\n") <= 2 and "\x1b" not in error, error
+
+
+def test_infinity_and_no_number_are_shown_as_yaml_writes_them() -> None:
+    for written in (".inf", "-.inf", ".nan"):
+        (error,) = errors_of(f"name: {written}\n")
+        assert f"expected text, got `{written}`" in error
 
 
 def test_aliases_that_blow_up_are_refused() -> None:
@@ -148,6 +197,11 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "m.yaml"
     file.write_bytes(b"\xef\xbb\xbfname: a\n")
     assert load_model(file, Model).name == "a"
+
+
+def test_many_places_in_one_long_text_are_found_in_one_go() -> None:
+    node = load_yaml(f"text: {'M ' * 20_000}\n", file="m.yaml").find(("text",))
+    assert [node.inside(2 * i).column for i in range(20_000)] == [7 + 2 * i for i in range(20_000)]
 
 
 def test_yaml_1_2_words_and_numbers() -> None:
