@@ -166,6 +166,7 @@ class _Emitter:
             "head": render(head, INDENT),
             "looks_ahead": self._looks_ahead(),
             "taps": self._taps(),
+            "runs": [n.id for n in (*plan.stem, *plan.final) if n.id in self.modules],
         }
 
     def _taps(self) -> str:

@@ -10,7 +10,20 @@ from archc.kernels.errors import ArchcError, GraphError
 
 # Names that a module of the emitted source already uses.
 RESERVED = frozenset(
-    {"Any", "Block", "Callable", "Collection", "ExitStack", "Iterable", "LayerState", "MTP", "Model", "State", "Tensor"}
+    {
+        "Any",
+        "Block",
+        "Callable",
+        "Collection",
+        "ExitStack",
+        "Iterable",
+        "LayerState",
+        "MTP",
+        "Model",
+        "State",
+        "Tensor",
+        "check",
+    }
 )
 
 
