@@ -7,6 +7,7 @@ inside it, and one line in COMMANDS.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, MutableMapping
@@ -122,6 +123,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; an error of archc or of the file system is one message, with exit status 2."""
+    _log_to_stderr()
     try:
         app()
     except ArchcError as error:
@@ -139,6 +141,18 @@ def main() -> None:
         if _debugging() or not _is_out_of_memory(error):
             raise
         _fail(f"out of memory: {str(error).splitlines()[0]}")
+
+
+def _log_to_stderr() -> None:
+    """What archc's modules log from `warning` up, a line each: `warning: ...`."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain())
+    logging.getLogger("archc").addHandler(handler)
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {super().format(record)}"
 
 
 def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:

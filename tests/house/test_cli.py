@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = archc("compile", "tiny-dense", "-o", str(folder), "--init", "0")
     assert run.returncode == 0, run.stderr
     return folder
+
+
+def test_a_warning_is_one_line_on_stderr(tmp_path: Path) -> None:
+    config = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    more = {"num_attention_heads": 4, "vocab_size": 128, "glitter": True}
+    (tmp_path / "config.json").write_text(json.dumps(config | more))
+    run = archc("show", str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.startswith("warning: ") and "glitter" in run.stderr and run.stderr.count("\n") == 1
