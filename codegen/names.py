@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 from pathlib import Path
 
 from archc.kernels.errors import ArchcError, GraphError
@@ -26,6 +27,8 @@ RESERVED = frozenset(
     }
 )
 
+# Modules that an emitted package or its user imports: a folder of that name on the path would stand before them.
+SHADOWED = sys.stdlib_module_names | {"archc", "numpy", "safetensors", "torch"}
 
 # What emitted models have beside the modules of their graph.
 MEMBERS = frozenset({"decode", "embed", "hidden", "layers", "logits", "mtp", "new_state", "prefill", "step", "steps"})
@@ -53,11 +56,12 @@ def member(kind: str, name: str) -> str:
 
 
 def package_name(folder: Path) -> str:
-    """The name of a package's folder; raises ArchcError with a suggestion where it cannot be imported."""
+    """The name of a package's folder; raises ArchcError with a suggestion where importing it would not do."""
     name = folder.name
-    if is_name(name):
+    if is_name(name) and name not in SHADOWED:
         return name
     better = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "model"
-    better = better if is_name(better) else f"model_{better}"
-    message = f"a package is imported by its folder's name, and `{name}` is not an identifier"
+    better = better if is_name(better) and better not in SHADOWED else f"model_{better}"
+    rule = "would hide the module of that name" if name in SHADOWED else "is not an identifier"
+    message = f"a package is imported by its folder's name, and `{name}` {rule}"
     raise ArchcError(f"{message}: try `{folder.parent / better}`")

@@ -222,6 +222,14 @@ def test_folder_must_be_a_name(graphs: dict[str, Graph], tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["torch", "numpy", "safetensors", "archc", "json", "types", "_weakref"])
+def test_folder_must_shadow_no_module(name: str, graphs: dict[str, Graph], tmp_path: Path) -> None:
+    better = f"model_{name.strip('_')}"
+    with pytest.raises(ArchcError, match=f"`{name}` would hide the module of that name: try `.*/{better}`"):
+        emit_package(graphs["mlp_only"], tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_a_package_is_replaced(graphs: dict[str, Graph], tmp_path: Path) -> None:
     mine = tmp_path / "thesis"
     mine.mkdir()
