@@ -181,10 +181,14 @@ class _Builder:
         shape = ", ".join(sizes.axis(axis, derived=self.needed) for axis in param.axes)
         if not param.trained:
             return f'self.register_buffer("{param.name}", torch.empty({shape}))'
-        comment = f"  # [{', '.join(self._layout(a) for a in param.axes)}]" if _has_parts(param) else ""
+        comment = f"  # [{', '.join(self._layout(param))}]" if _has_parts(param) or _is_in_by_out(param) else ""
         return f"self.{param.name} = nn.Parameter(torch.empty({shape})){comment}"
 
-    def _layout(self, axis: Axis) -> str:
+    def _layout(self, param: Param) -> list[str]:
+        axes = [self._parts(axis) for axis in param.axes]
+        return [*axes[:-2], f"{axes[-2]} in", f"{axes[-1]} out"] if _is_in_by_out(param) else axes
+
+    def _parts(self, axis: Axis) -> str:
         if isinstance(axis, Concat):
             return " | ".join(name for name, _ in axis.parts)
         return str(self.op.expr(axis))
@@ -221,6 +225,11 @@ class _Builder:
 
 def _has_parts(param: Param) -> bool:
     return any(isinstance(axis, Concat) for axis in param.axes)
+
+
+def _is_in_by_out(param: Param) -> bool:
+    """Whether a matrix lies the other way than those that `linear` takes: its last axis is not what it sums over."""
+    return len(param.axes) > 1 and param.axes[-1] != param.contracts == param.axes[-2]
 
 
 def _annotation(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,8 +61,6 @@ def llama3_frequencies(inv_freq: torch.Tensor, scaling: dict[str, str | float]) 
 def yarn_frequencies(periods: torch.Tensor, theta: float, scaling: dict[str, str | float]) -> torch.Tensor:
     """YaRN (Peng et al. 2023, section 3.2): pairs that turn less than `beta_slow` times over the original context
     are stretched by `factor`, those that turn more than `beta_fast` times are kept, a linear ramp between."""
-    import math
-
     context, rotated = float(scaling["original_context"]), 2 * len(periods)
     turns = float(scaling.get("beta_fast", 32)), float(scaling.get("beta_slow", 1))
     low, high = (rotated * math.log(context / (n * 2 * math.pi)) / (2 * math.log(theta)) for n in turns)
@@ -77,8 +76,6 @@ def yarn_frequencies(periods: torch.Tensor, theta: float, scaling: dict[str, str
 @primitive
 def yarn_factor(scaling: dict[str, str | float]) -> float:
     """Factor on cos and sin (YaRN, equation 22): `attention_factor`, or 0.1 ln(factor) + 1."""
-    import math
-
     given = scaling.get("attention_factor")
     if given is not None:
         return float(given)

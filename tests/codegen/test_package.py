@@ -94,6 +94,20 @@ def test_nothing_anonymous_is_printed(compiled: Any) -> None:
     assert " value = " not in source
 
 
+def test_imports_stand_at_the_top(compiled: Any) -> None:
+    for file in compiled.folder.glob("*.py"):
+        for line in file.read_text().splitlines():
+            assert not line.startswith((" import ", "    import ", "    from ")), f"{file.name}: {line}"
+
+
+def test_a_matrix_that_is_not_out_by_in_says_so(graphs: dict[str, Graph]) -> None:
+    source = emit_sources(graphs["everything"])["modeling.py"]
+    down = "self.down_proj = nn.Parameter(torch.empty("
+    assert f"        {down}d_model, d_ff))\n" in source
+    assert f"        {down}experts, d_ff, d_model))  # [experts, d_ff in, d_model out]\n" in source
+    assert f"        {down}experts, d_ff, latent))  # [experts, d_ff in, latent out]\n" in source
+
+
 def test_same_graph_same_bytes(graphs: dict[str, Graph]) -> None:
     for graph in graphs.values():
         assert emit_sources(graph) == emit_sources(dataclasses.replace(graph))
