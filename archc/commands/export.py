@@ -22,4 +22,5 @@ def export(
     from archc.hub.export import export_checkpoint
 
     made = export_checkpoint(checkpoint, out, to, family=family, overwrite=overwrite)
-    typer.echo(f"{made}: {read_config(made)['model_type']}, {len(list(made.glob('*.safetensors')))} weight files")
+    files = len(list(made.glob("*.safetensors")))
+    typer.echo(f"{made}: {read_config(made)['model_type']}, {files} weight file{'s' if files > 1 else ''}")

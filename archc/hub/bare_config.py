@@ -10,7 +10,7 @@ from typing import Any
 
 from archc.hub.config import Config, config_file, named_in_errors, read_config
 from archc.hub.family import families, family_of
-from archc.kernels.errors import UnknownName, UnsupportedError
+from archc.kernels.errors import ArchcError, UnknownName, UnsupportedError, quoted
 from archc.spec.model import Spec
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ def spec_from_config(source: Path | str | Mapping[str, Any], name: str = "") -> 
 
     Fields that no table knows are named in a warning of the log. Raises UnknownName for an unknown model_type,
     WeightError and UnsupportedError for what cannot be read, each with the file where there is one."""
+    _check_name(name)
     config = read_config(source)
     file = config_file(source) if isinstance(source, str | Path) else None
     with named_in_errors(file):
@@ -61,6 +62,12 @@ def _torch_dtype(spec: Spec) -> str:
     return TORCH_DTYPES.get(dict(spec.formats).get("weights", "bf16"), "bfloat16")
 
 
+def _check_name(name: str) -> None:
+    if name != (clean := _in_letters(name)):
+        hint = f": did you mean {quoted(clean)}?" if clean else ""
+        raise ArchcError(f"{quoted(name)} cannot name a model: letters and digits joined by `.`, `_` or `-` do{hint}")
+
+
 def _name(config: Config, source: Path | str | Mapping[str, Any]) -> str:
     """A name for the model, in the letters that a spec allows: the folder's, else what the config says."""
     raw = str(config.get("_name_or_path") or "").rstrip("/").rpartition("/")[2]
@@ -70,4 +77,9 @@ def _name(config: Config, source: Path | str | Mapping[str, Any]) -> str:
         # the cache of Hugging Face: models--nvidia--Minitron-4B-Base/snapshots/<commit>
         cached = folder.parent.name == "snapshots"
         raw = folder.parent.parent.name.rpartition("--")[2] if cached else folder.name
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", raw).strip("._-")[:100].strip("._-") or config["model_type"]
+    return _in_letters(raw) or config["model_type"]
+
+
+def _in_letters(name: str) -> str:
+    """A name in the letters that a spec allows."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-")[:100].strip("._-")

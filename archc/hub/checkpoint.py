@@ -55,6 +55,14 @@ class Checkpoint:
         """Bytes of all tensors."""
         return sum(t.nbytes for t in self._stored.values())
 
+    @property
+    def shards(self) -> dict[str, list[str]]:
+        """The tensors of each file, by the file's name."""
+        found: dict[str, list[str]] = {}
+        for name, t in self._stored.items():
+            found.setdefault(t.file.name, []).append(name)
+        return found
+
     def __contains__(self, name: object) -> bool:
         return name in self._stored
 
@@ -100,7 +108,7 @@ def _read_index(index: Path) -> dict[str, str]:
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise WeightError(f"{index}: expected an object `weight_map` from tensor names to files")
-    wrong = sorted({str(shard)[:80] for shard in weight_map.values() if not _is_file_name(shard)})
+    wrong = sorted({str(shard)[:80] for shard in weight_map.values() if not is_file_name(shard)})
     if wrong:
         raise WeightError(
             "\n".join(f"{index}: {shard!r} is not the name of a safetensors file here" for shard in wrong)
@@ -108,8 +116,8 @@ def _read_index(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _is_file_name(shard: Any) -> bool:
-    """Whether an index may name this shard: a plain file name, so that nothing outside the folder is opened."""
+def is_file_name(shard: Any) -> bool:
+    """Whether this may name a shard: a plain file name, so that nothing outside the folder is opened or written."""
     if not isinstance(shard, str) or not shard.endswith(".safetensors"):
         return False
     return shard.isprintable() and not any(c in shard for c in "/\\:") and not shard.startswith(".")
@@ -216,9 +224,26 @@ def write_tensors(
         total += sum(t.nbytes for t in batch)
     for i in range(1, shards + 1):
         (directory / _shard_name(i, 0)).rename(directory / _shard_name(i, shards))
-    if shards > 1:
-        files = {name: _shard_name(i, shards) for name, i in sorted(weight_map.items())}
-        document = {"metadata": {"total_size": total}, "weight_map": files}
+    _write_index(directory, {name: _shard_name(i, shards) for name, i in weight_map.items()}, total)
+
+
+def write_shards(directory: Path, tensors: Iterable[Outgoing], shards: Mapping[str, Sequence[str]]) -> None:
+    """Files as `shards` lays them out, which names the tensors of each, and their index where there are several.
+
+    Raises WeightError where those are not the tensors to write."""
+    given = {t.name: t for t in tensors}
+    if sorted(given) != sorted(name for names in shards.values() for name in names):
+        raise WeightError(f"{directory}: the shards do not hold each of the {len(given)} tensors to write once")
+    for file, names in shards.items():
+        write_file(directory / file, [given[name] for name in names], {"format": "pt"})
+    weight_map = {name: file for file, names in shards.items() for name in names}
+    _write_index(directory, weight_map, sum(t.nbytes for t in given.values()))
+
+
+def _write_index(directory: Path, weight_map: Mapping[str, str], total_bytes: int) -> None:
+    """The index, which one file of the usual name goes without."""
+    if set(weight_map.values()) - {SINGLE}:
+        document = {"metadata": {"total_size": total_bytes}, "weight_map": dict(sorted(weight_map.items()))}
         (directory / INDEX).write_text(json.dumps(document, indent=2) + "\n")
 
 

@@ -20,15 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc import __version__
-from archc.hub.checkpoint import Checkpoint, staged
+from archc.hub.checkpoint import Checkpoint, is_file_name, staged
 from archc.ir.formats import get_format
 from archc.ir.graph import Graph
 from archc.ir.op import Param
-from archc.ir.text import CHECKPOINT_GRAPH, parse_graph, print_graph
+from archc.ir.text import CHECKPOINT_GRAPH, PACKAGE_GRAPH, parse_graph, print_graph
+from archc.ir.verify import verify
 from archc.ir.weight_expr import Dequantise, Old, Transpose, WeightExpr
 from archc.ir.weight_formats import packing
 from archc.ir.weightmap import WeightMap
-from archc.kernels.errors import UnsupportedError, WeightError
+from archc.kernels.errors import GraphError, UnsupportedError, WeightError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,12 +65,14 @@ Step = dict[str, Any]
 class Origin:
     """Where a checkpoint was imported from: what export needs to write it as it was.
 
-    `copies` are tensors that stood in the file as copies of another (a tied head)."""
+    `copies` are tensors that stood in the file as copies of another (a tied head); `shards` has the tensors of each
+    file, without those that the table drops."""
 
     family: str
     layout: str
     config: dict[str, Any]
     copies: tuple[str, ...] = ()
+    shards: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -157,16 +160,35 @@ def is_checkpoint_dir(path: Path) -> bool:
 
 
 def load_checkpoint(directory: str | Path) -> CheckpointDir:
-    """Open an archc checkpoint folder. Raises WeightError or ParseError, each saying all that is wrong."""
+    """Open an archc checkpoint folder.
+
+    Raises WeightError, ParseError or GraphError, each saying all that is wrong."""
     folder = Path(directory)
     if not is_checkpoint_dir(folder):
-        hint = ": import it first with `archc import`" if (folder / "config.json").is_file() else ""
-        raise WeightError(f"{folder}: not an archc checkpoint, it has no {GRAPH}{hint}")
-    graph = parse_graph(_read_text(folder / GRAPH), file=str(folder / GRAPH))
+        raise WeightError(f"{folder}: {_what_it_is(folder)}")
+    graph = _read_graph(folder / GRAPH)
     tensors = Checkpoint(folder)
     _check_shapes(folder, stored_shapes(graph), tensors)
     history = tuple(_read_json(folder / HISTORY, list)) if (folder / HISTORY).is_file() else ()
     return CheckpointDir(folder, graph, tensors, _read_origin(folder), history)
+
+
+def _what_it_is(folder: Path) -> str:
+    """What a folder that is no checkpoint is, and what to do."""
+    if not folder.is_dir():
+        return "expected a folder, got a file" if folder.is_file() else "no such folder"
+    if (folder / PACKAGE_GRAPH).is_file():
+        return "a compiled package, not a checkpoint: give the checkpoint that it was compiled from"
+    hint = ": import it first with `archc import`" if (folder / "config.json").is_file() else ""
+    return f"not an archc checkpoint, it has no {GRAPH}{hint}"
+
+
+def _read_graph(file: Path) -> Graph:
+    graph = parse_graph(_read_text(file), file=str(file))
+    try:
+        return verify(graph)
+    except GraphError as error:
+        raise GraphError(f"{file}: {error}") from None
 
 
 def _check_shapes(folder: Path, wanted: Mapping[str, tuple[int, ...]], tensors: Checkpoint) -> None:
@@ -184,9 +206,19 @@ def _read_origin(folder: Path) -> Origin | None:
         return None
     found = _read_json(folder / ORIGIN, dict)
     try:
-        return Origin(**{**found, "copies": tuple(found["copies"])})
+        origin = Origin(**{**found, "copies": tuple(found["copies"])})
     except (KeyError, TypeError) as error:
         raise WeightError(f"{folder / ORIGIN}: corrupted: {error}") from None
+    if not _are_shards(origin.shards):
+        raise WeightError(f"{folder / ORIGIN}: corrupted: `shards` must list the tensors of safetensors files here")
+    return origin
+
+
+def _are_shards(value: Any) -> bool:
+    """Whether this lays tensors out in files: plain file names, each with a list of names."""
+    if not isinstance(value, dict) or not all(map(is_file_name, value)):
+        return False
+    return all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in value.values())
 
 
 def _read_text(file: Path) -> str:

@@ -203,8 +203,10 @@ def check_packing(config: Config, model_type: str, readable: tuple[str, ...]) ->
     if not given or method in readable:
         return
     known = f"only {', '.join(readable)} and unpacked weights are" if readable else "import unpacked weights"
-    what = f"`quantization_config` packs weights by {json.dumps(method)}" if method else "`quantization_config` is given"
-    raise UnsupportedError(f"{what}, which archc does not read for `{model_type}`: {known}")
+    how = f" by {json.dumps(method)}" if method else ""
+    raise UnsupportedError(
+        f"`quantization_config` packs weights{how}, which archc does not read for `{model_type}`: {known}"
+    )
 
 
 def unread(config: Config, known: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from archc.hub.bare_config import config_of
@@ -41,7 +42,7 @@ def export_checkpoint(
     with staged(out, overwrite=overwrite) as folder:
         write_config(_with_quantisation(config, table), folder / "config.json")
         copy_carried(source.directory, folder)
-        run_into(folder, weights, source.tensors)
+        run_into(folder, weights, source.tensors, shards=_shards(origin, weights))
     return Path(out)
 
 
@@ -66,6 +67,13 @@ def _with_copies(table: Table, family: Family, origin: Origin | None) -> WeightM
     wanted = set(table.copies) if family.needs_copies else set(origin.copies if origin else ())
     copies = {name: table.to_foreign[of] for name, of in table.copies.items() if name in wanted}
     return WeightMap(table.to_foreign | copies)
+
+
+def _shards(origin: Origin | None, weights: WeightMap) -> Mapping[str, Sequence[str]] | None:
+    """The files of the source where the tensors are still the same ones."""
+    if origin is None or sorted(weights.params) != sorted(n for names in origin.shards.values() for n in names):
+        return None
+    return origin.shards
 
 
 def _with_quantisation(config: Config, table: Table) -> Config:

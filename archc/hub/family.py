@@ -118,7 +118,7 @@ class Family:
             mtp=mtp and replace(mtp, layers=tuple(_with_std(b, std) for b in mtp.layers)),
             **top,
         )
-        words = {path: one.word(config) for one in (INIT_STD, *self.binds) for path in one.to} | self.words
+        words = {**self.words, **{path: one.word(config) for one in (INIT_STD, *self.binds) for path in one.to}}
         broken = dict.fromkeys(rule.said(words) for rule in broken_rules(spec))
         if broken:
             raise WeightError("\n".join(broken))

@@ -37,11 +37,17 @@ def import_checkpoint(source: Path | str, out: Path | str, *, name: str = "", ov
     copies = _checked_copies(table, tensors)
     weights = WeightMap(table.to_archc, frozenset({*copies, *filter(table.is_dropped, tensors.names)}))
     spec = with_formats(spec, table, weights.shapes(tensors.shapes), weights.dtypes(tensors.dtypes))
-    origin = Origin(family.model_type, layout, config, copies)
+    origin = Origin(family.model_type, layout, config, copies, _shards(table, tensors))
     step = {"step": "import", "from": folder.resolve().name, "family": family.model_type, "layout": layout}
     with new_checkpoint(out, spec.graph(), step, origin=origin, files=folder, overwrite=overwrite) as staging:
         run_into(staging, weights, tensors)
     return load_checkpoint(out)
+
+
+def _shards(table: Table, tensors: Checkpoint) -> dict[str, list[str]]:
+    """The tensors of each file that export writes again."""
+    kept = {file: [n for n in names if not table.is_dropped(n)] for file, names in tensors.shards.items()}
+    return {file: names for file, names in kept.items() if names}
 
 
 def check_shapes(table: Table, spec: Spec, tensors: Checkpoint) -> None:

@@ -12,12 +12,12 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from archc.hub.checkpoint import SHARD_BYTES, Checkpoint, staged, write_tensors
+from archc.hub.checkpoint import SHARD_BYTES, Checkpoint, staged, write_shards, write_tensors
 from archc.hub.safetensors_io import Outgoing, Stored, read_header
 from archc.ir import weight_expr as w
 from archc.ir.weight_eval import evaluate
@@ -60,9 +60,10 @@ def run_into(
     source: Checkpoint,
     *,
     shard_bytes: int = SHARD_BYTES,
+    shards: Mapping[str, Sequence[str]] | None = None,
     files: Path | None = None,
 ) -> None:
-    """As `run`, into a folder that the caller has staged and puts more into."""
+    """As `run`, into a folder that the caller has staged and puts more into, in files as `shards` lays them out."""
     weight_map.check(source.names)
     shapes, dtypes = weight_map.shapes(source.shapes), weight_map.dtypes(source.dtypes)
     total = sum(math.prod(shapes[n]) * DTYPE_BYTES[dtypes[n]] for n in shapes)
@@ -72,7 +73,10 @@ def run_into(
             Outgoing(name, dtypes[name], shapes[name], functools.partial(maker.pieces, expr))
             for name, expr in weight_map.params.items()
         )
-        write_tensors(folder, tensors, shard_bytes=shard_bytes)
+        if shards is None:
+            write_tensors(folder, tensors, shard_bytes=shard_bytes)
+        else:
+            write_shards(folder, tensors, shards)
 
 
 class _Maker:

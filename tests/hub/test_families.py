@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,11 @@ import transformers
 from torch import Tensor
 
 from archc.hub.checkpoint import Checkpoint
-from archc.hub.checkpoint_dir import CheckpointDir, load_checkpoint
+from archc.hub.checkpoint_dir import CheckpointDir, load_checkpoint, write_checkpoint_dir
+from archc.hub.config import read_config
 from archc.hub.export import export_checkpoint
 from archc.hub.import_ import import_checkpoint
+from archc.hub.safetensors_io import read_header
 from archc.ir.execute import execute, new_state
 from archc.spec import load_spec, spec_from_graph
 from tests.hub.oracles import ORACLES, Oracle, read_tensors, save
@@ -106,6 +108,32 @@ def test_exported_config_means_the_same_to_transformers(case: Case, tmp_path: Pa
 
 
 @each_family
+def test_export_keeps_shards_and_the_words_of_the_config(case: Case, tmp_path: Path) -> None:
+    """nemotron_h alone has a spelling of its layers that every engine reads."""
+    export_checkpoint(case.checkpoint, tmp_path / "out")
+    assert shards(tmp_path / "out") == shards(case.folder / "hf")
+    config = read_config(case.folder / "hf")
+    layers = {"num_hidden_layers": len(case.checkpoint.graph.blocks["layers"])}
+    assert read_config(tmp_path / "out") == (config | layers if case.oracle.family == "nemotron_h" else config)
+
+
+def shards(folder: Path) -> dict[str, list[str]]:
+    """The tensors of each file."""
+    return {f.name: sorted(t.name for t in read_header(f)) for f in sorted(folder.glob("*.safetensors"))}
+
+
+def test_export_of_other_tensors_than_were_imported_is_sharded_afresh(tmp_path: Path) -> None:
+    save(ORACLES["qwen3-untied"], tmp_path / "hf")
+    checkpoint = import_checkpoint(tmp_path / "hf", tmp_path / "ckpt")
+    spec = spec_from_graph(checkpoint.graph)
+    graph = replace(spec, layers=spec.layers[:-2]).graph()
+    weights = {k: w for k, w in checkpoint.weights().items() if k in graph.weight_shapes()}
+    shorter = write_checkpoint_dir(tmp_path / "short", graph, weights, {"step": "drop"}, parent=checkpoint)
+    export_checkpoint(shorter, tmp_path / "out")
+    assert [f.name for f in tmp_path.glob("out/*.safetensors*")] == ["model.safetensors"]
+
+
+@each_family
 def test_spec_beside_the_weights_is_the_graph(case: Case) -> None:
     spec = load_spec(case.checkpoint.directory / "spec.yaml")
     assert spec.graph().hash == case.checkpoint.graph.hash
@@ -189,10 +217,22 @@ def test_tied_head_that_stands_in_the_file_is_checked_and_written_again(tmp_path
 
 def test_exported_nemotron_h_uses_the_patterns(tmp_path: Path) -> None:
     """Old engines read the patterns; transformers 5 reads both."""
-    from archc.hub.config import read_config
-
     save(ORACLES["nemotron_h-mtp"], tmp_path / "hf")
     export_checkpoint(import_checkpoint(tmp_path / "hf", tmp_path / "ckpt"), tmp_path / "out")
     config = read_config(tmp_path / "out")
     assert (config["hybrid_override_pattern"], config["mtp_hybrid_override_pattern"]) == ("ME*ME", "*E")
     assert not {"layers_block_type", "layer_types", "mtp_layers_block_type"} & config.keys()
+
+
+def test_layers_as_transformers_lists_them_are_exported_as_patterns(tmp_path: Path) -> None:
+    oracle = ORACLES["nemotron_h-dense"]
+    oracle.build().save_pretrained(tmp_path / "hf")
+    source = read_config(tmp_path / "hf")
+    assert "hybrid_override_pattern" not in source
+    export_checkpoint(import_checkpoint(tmp_path / "hf", tmp_path / "ckpt"), tmp_path / "out")
+    config = read_config(tmp_path / "out")
+    assert config["hybrid_override_pattern"] == "M-*M-"
+    lists = {"layers_block_type", "layer_types"}
+    assert {k: v for k, v in config.items() if k in source} == {k: v for k, v in source.items() if k not in lists}
+    there, back = (transformers.AutoConfig.from_pretrained(tmp_path / p).layer_types for p in ("hf", "out"))
+    assert there == back

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from archc.compilation import compile_model
 from archc.hub.checkpoint_dir import load_checkpoint
 from archc.hub.export import export_checkpoint
 from archc.hub.import_ import import_checkpoint
-from archc.kernels.errors import ArchcError, UnknownName, UnsupportedError, WeightError
+from archc.kernels.errors import ArchcError, GraphError, UnknownName, UnsupportedError, WeightError
 from tests.hub.oracles import ORACLES, read_tensors, save
 
 
@@ -106,6 +107,46 @@ def test_rotary_tables_are_dropped_by_name(tmp_path: Path) -> None:
 def test_opening_what_is_no_checkpoint(hf: Path) -> None:
     with pytest.raises(WeightError, match="import it first with `archc import`"):
         load_checkpoint(hf)
+
+
+def test_opening_a_compiled_package_asks_for_its_checkpoint(hf: Path) -> None:
+    package = hf.parent / "package"
+    checkpoint = import_checkpoint(hf, hf.parent / "ckpt")
+    compile_model(checkpoint.directory, package)
+    with pytest.raises(WeightError, match=r"package: a compiled package, not a checkpoint: .* that it was compiled"):
+        export_checkpoint(package, hf.parent / "out")
+    with pytest.raises(WeightError, match=r"nowhere: no such folder"):
+        load_checkpoint(hf.parent / "nowhere")
+
+
+def test_checkpoint_whose_graph_does_not_hold_together(hf: Path) -> None:
+    file = import_checkpoint(hf, hf.parent / "ckpt").directory / "model.ir"
+    file.write_text(file.read_text().replace("formats weights=fp32", "formats watts=fp32"))
+    with pytest.raises(GraphError, match=rf"^{file}: graph `hf` does not hold together:\n(.|\n)*watts"):
+        load_checkpoint(file.parent)
+
+
+def test_rules_that_a_config_breaks_leave_no_checkpoint(tmp_path: Path) -> None:
+    save(ORACLES["qwen3_moe"], tmp_path / "hf")
+    file = tmp_path / "hf" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_experts_per_tok": 20}))
+    refused(tmp_path / "hf", rf"^{file}: `num_experts_per_tok` must not exceed `num_local_experts`")
+
+
+def test_name_that_no_spec_may_have(hf: Path) -> None:
+    with pytest.raises(ArchcError, match=r"`a b/c` cannot name a model: .* did you mean `a-b-c`\?"):
+        import_checkpoint(hf, hf.parent / "out", name="a b/c")
+    assert not (hf.parent / "out").exists()
+
+
+def test_layout_in_origin_names_no_file_elsewhere(hf: Path) -> None:
+    file = import_checkpoint(hf, hf.parent / "ckpt").directory / "origin.json"
+    origin = json.loads(file.read_text())
+    (names,) = origin["shards"].values()
+    for shards in ({"../model.safetensors": names}, {"model.safetensors": 3}, ["model.safetensors"]):
+        file.write_text(json.dumps(origin | {"shards": shards}))
+        with pytest.raises(WeightError, match=r"origin\.json: "):
+            load_checkpoint(file.parent)
 
 
 def test_checkpoint_whose_weights_do_not_fit_its_graph(hf: Path) -> None:

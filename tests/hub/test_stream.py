@@ -60,6 +60,18 @@ def test_every_storage_type_keeps_its_bits(tmp_path: Path) -> None:
     assert all(same_bits(copied.read(name), tensor) for name, tensor in tensors.items())
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_files_have_the_mode_that_the_umask_says(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        write_checkpoint(tmp_path / "c", {"a": torch.ones(10), "b": torch.ones(10)}, shard_bytes=40)
+    finally:
+        os.umask(before)
+    modes = {f.name: f.stat().st_mode & 0o777 for f in (tmp_path / "c").iterdir()}
+    assert len(modes) == 3
+    assert set(modes.values()) == {mode}
+
+
 def test_the_safetensors_package_reads_what_we_write_and_we_what_it_writes(tmp_path: Path) -> None:
     tensors = {f"t.{d}": random_bits(d, 5, 3) for d in ("fp32", "bf16", "fp8", "uint8", "int64", "bool")}
     write_checkpoint(tmp_path / "ours", tensors)
