@@ -226,6 +226,21 @@ def test_dtype_leaves_rotary_frequencies_exact(compiled: Any) -> None:
     assert {b.dtype for name, b in model.named_buffers() if name.endswith("inv_freq")} <= {torch.float32}
 
 
+def test_weights_keep_their_dtype_and_the_formats_of_the_spec_do_not_matter(tmp_path: Path) -> None:
+    graph = dataclasses.replace(model("mixed", [MAMBA, ATTENTION, MLP_RELU2]), formats=(("weights", "fp8"),))
+    wide = [key for key in graph.weight_shapes() if key.endswith("A_log")]
+    given = {key: value if key in wide else value.bfloat16() for key, value in init_weights(graph).items()}
+    package = import_emitted(compile_model(graph, tmp_path / "mixed", weights=given))
+    assert "each in the dtype it came in" in (tmp_path / "mixed" / "README.md").read_text()
+    loaded = package.load()
+    assert {k: v.dtype for k, v in loaded.state_dict().items()} == {k: v.dtype for k, v in given.items()}
+    assert loaded(torch.arange(8).view(2, 4)).dtype == torch.bfloat16
+    for dtype in (torch.float32, torch.float64):
+        loaded = package.load(dtype=dtype)
+        assert {v.dtype for v in loaded.state_dict().values()} == {dtype}
+        assert loaded(torch.arange(8).view(2, 4)).dtype == dtype
+
+
 # -- writing safely ----------------------------------------------------------------------------------------------------
 
 
