@@ -176,7 +176,7 @@ def load_checkpoint(directory: str | Path) -> CheckpointDir:
 def _what_it_is(folder: Path) -> str:
     """What a folder that is no checkpoint is, and what to do."""
     if not folder.is_dir():
-        return "expected a folder, got a file" if folder.is_file() else "no such folder"
+        return "not an archc checkpoint: " + ("expected a folder, got a file" if folder.is_file() else "no such folder")
     if (folder / PACKAGE_GRAPH).is_file():
         return "a compiled package, not a checkpoint: give the checkpoint that it was compiled from"
     hint = ": import it first with `archc import`" if (folder / "config.json").is_file() else ""

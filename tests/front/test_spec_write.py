@@ -74,7 +74,7 @@ d_model: 4480
 vocab: 131072
 norm: {eps: 1e-05}
 blocks:
-  M: {mamba2: {n_heads: 128, head_dim: 80, d_state: 128, n_groups: 8}}
+  M: {mamba2: {n_heads: 128, head_dim: 80, d_state: 128, n_groups: 8, dt_limit: [0.001, .inf]}}
   "-": {mlp: {d_ff: 15680, activation: relu2}}
   "*": {attention: {n_heads: 40, head_dim: 128, n_kv_heads: 8}}
 layers: "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-"

@@ -115,7 +115,7 @@ def test_opening_a_compiled_package_asks_for_its_checkpoint(hf: Path) -> None:
     compile_model(checkpoint.directory, package)
     with pytest.raises(WeightError, match=r"package: a compiled package, not a checkpoint: .* that it was compiled"):
         export_checkpoint(package, hf.parent / "out")
-    with pytest.raises(WeightError, match=r"nowhere: no such folder"):
+    with pytest.raises(WeightError, match=r"nowhere: not an archc checkpoint: no such folder"):
         load_checkpoint(hf.parent / "nowhere")
 
 
