@@ -17,13 +17,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from archc.kernels.errors import Place, SpecError, suggestion
+from archc.kernels.errors import Place, SpecError, clipped, listed, quoted, suggestion
 from archc.yamlfile import Node, shown
 
-MAX_LAYERS = 10_000
+MAX_LAYERS, MAX_DEPTH = 10_000, 64
 NAME = re.compile(r"[^\W\d]\w*|[^\w\s\[\],\"'#:{}]")
 
-_TOKEN = re.compile(r"(?P<times>\d+)\s*[x×]\s*|(?P<mark>[\[\]])|(?P<word>[^\s,\[\]]+)|(?P<space>[\s,]+)")
+_TOKEN = re.compile(r"(?P<times>[0-9]+)\s*[x×]\s*|(?P<mark>[\[\]])|(?P<word>[^\s,\[\]]+)|(?P<space>[\s,]+)")
 
 
 @dataclass(frozen=True)
@@ -110,52 +110,58 @@ class _Reader:
 
 def expand(text: str, names: Sequence[str]) -> list[tuple[str, int]]:
     """The blocks that a pattern text names, each with the offset at which it stands."""
-    tokens = [m for m in _TOKEN.finditer(text) if m.lastgroup != "space"]
-    found, rest = _items(tokens, 0, names, opened=None)
-    return found if rest == len(tokens) else []
+    return _Parser([m for m in _TOKEN.finditer(text) if m.lastgroup != "space"], names).items()
 
 
-def _items(
-    tokens: Sequence[re.Match[str]], at: int, names: Sequence[str], opened: re.Match[str] | None
-) -> tuple[list[tuple[str, int]], int]:
-    """Items up to the closing bracket (or the end), and the token after them."""
-    found: list[tuple[str, int]] = []
-    while at < len(tokens):
-        if tokens[at]["mark"] == "]":
-            if opened is None:
-                raise _Fault(tokens[at].start(), "`]` closes no `[`")
-            return found, at + 1
-        item, at = _item(tokens, at, names)
-        found += item
-        if len(found) > MAX_LAYERS:
-            raise _Fault(0, f"expected at most {MAX_LAYERS} layers, got more")
-    if opened is not None:
-        raise _Fault(opened.start(), "`[` is never closed")
-    return found, at
+@dataclass
+class _Parser:
+    """Reads tokens one after the other; an item is a word, a bracket or a repeated item."""
 
+    tokens: Sequence[re.Match[str]]
+    names: Sequence[str]
+    at: int = 0
+    depth: int = 0
 
-def _item(tokens: Sequence[re.Match[str]], at: int, names: Sequence[str]) -> tuple[list[tuple[str, int]], int]:
-    token = tokens[at]
-    if token["times"] is not None:
-        return _repeated(tokens, at, names)
-    if token["mark"] == "[":
-        if sum(t["mark"] == "[" for t in tokens[:at]) > 1000:
-            raise _Fault(token.start(), "nested too deeply")
-        return _items(tokens, at + 1, names, opened=token)
-    return list(_blocks(token, names)), at + 1
+    def items(self, opened: re.Match[str] | None = None) -> list[tuple[str, int]]:
+        """The blocks of the items up to the bracket that closes `opened`, or to the end."""
+        found: list[tuple[str, int]] = []
+        while self.at < len(self.tokens):
+            token = self.tokens[self.at]
+            if token["mark"] == "]":
+                if opened is None:
+                    raise _Fault(token.start(), "`]` closes no `[`")
+                self.at += 1
+                return found
+            found += self.item()
+            if len(found) > MAX_LAYERS:
+                raise _Fault(0, f"expected at most {MAX_LAYERS} layers, got more")
+        if opened is not None:
+            raise _Fault(opened.start(), "`[` is never closed")
+        return found
 
+    def item(self) -> list[tuple[str, int]]:
+        token = self.tokens[self.at]
+        self.at += 1
+        if token["word"] is not None:
+            return list(_blocks(token, self.names))
+        if self.depth == MAX_DEPTH:
+            raise _Fault(token.start(), f"nested too deeply: at most {MAX_DEPTH} levels of brackets and repeats")
+        self.depth += 1
+        found = self.items(token) if token["mark"] else self.repeated(token)
+        self.depth -= 1
+        return found
 
-def _repeated(tokens: Sequence[re.Match[str]], at: int, names: Sequence[str]) -> tuple[list[tuple[str, int]], int]:
-    token = tokens[at]
-    times = int(token["times"][:9])
-    if not 1 <= times <= MAX_LAYERS:
-        raise _Fault(token.start(), f"expected a repeat from 1 to {MAX_LAYERS}, got {token['times'][:9]}")
-    if at + 1 == len(tokens) or tokens[at + 1]["mark"] == "]":
-        raise _Fault(token.start(), f"`{token['times']} x` repeats nothing", "as in 4 x [M -]")
-    item, after = _item(tokens, at + 1, names)
-    if len(item) * times > MAX_LAYERS:
-        raise _Fault(token.start(), f"expected at most {MAX_LAYERS} layers, got {len(item) * times}")
-    return item * times, after
+    def repeated(self, token: re.Match[str]) -> list[tuple[str, int]]:
+        digits = token["times"]
+        times = int(digits[:9])
+        if len(digits) > 9 or not 1 <= times <= MAX_LAYERS:
+            raise _Fault(token.start(), f"expected a repeat from 1 to {MAX_LAYERS}, got {clipped(digits)}")
+        if self.at == len(self.tokens) or self.tokens[self.at]["mark"] == "]":
+            raise _Fault(token.start(), f"`{digits} x` repeats nothing", "as in 4 x [M -]")
+        found = self.item()
+        if len(found) * times > MAX_LAYERS:
+            raise _Fault(token.start(), f"expected at most {MAX_LAYERS} layers, got {len(found) * times}")
+        return found * times
 
 
 def _blocks(token: re.Match[str], names: Sequence[str]) -> Iterator[tuple[str, int]]:
@@ -172,10 +178,10 @@ def _blocks(token: re.Match[str], names: Sequence[str]) -> Iterator[tuple[str, i
 
 def _unknown(word: str, letter: str, offset: int, start: int, names: Sequence[str]) -> _Fault:
     if len(word) > 1 and not any(char in names for char in word):
-        return _Fault(start, f"no block is called `{word}`{suggestion(word, names)}")
+        return _Fault(start, f"no block is called {quoted(word)}{suggestion(word, names)}")
     other = [name for name in names if name.lower() == letter.lower() or name in _LOOKALIKES.get(letter, "")]
-    hint = f"did you mean `{other[0]}`?" if other else f"blocks are {', '.join(names)}"
-    return _Fault(offset, f"no block is called `{letter}`", hint)
+    hint = f"did you mean `{other[0]}`?" if other else f"blocks are {listed(names)}"
+    return _Fault(offset, f"no block is called {quoted(letter)}", hint)
 
 
 _LOOKALIKES = {"_": "-", "–": "-", "—": "-", "−": "-", "A": "*", "×": "*", "F": "-"}

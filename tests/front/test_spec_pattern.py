@@ -56,18 +56,43 @@ def test_patterns(layers: str, names: str) -> None:
         ("M 0 x M", "1:11: expected a repeat from 1 to 10000, got 0"),
         ("M 3 x", "1:11: `3 x` repeats nothing"),
         ("9999 x [9999 x M]", "1:9: expected at most 10000 layers, got 99980001"),
-        ("99999999999999999999 x M", "1:9: expected a repeat from 1 to 10000, got"),
+        ("1000000000 x [M]", "1:9: expected a repeat from 1 to 10000, got 1000000000\n"),
+        ("9" * 5000 + " x M", "1:9: expected a repeat from 1 to 10000, got 9999"),
+        ("３ x M", "1:9: no block is called `３`"),
+        ("2 x [" * 5000 + "M" + "]" * 5000, "1:169: nested too deeply: at most 64 levels of brackets and repeats"),
+        ("1 x " * 5000 + "M", "1:265: nested too deeply: at most 64 levels of brackets and repeats"),
+        ('"' + "[M]" * 10_001 + '"', "1:10: expected at most 10000 layers, got more"),
         ("[]", "1:9: expected at least one layer, got none"),
         ('""', "1:9: expected at least one layer, got none"),
         ("12", "1:9: expected a pattern such as `M-M*-` or a list of patterns, got `12`"),
         ("[{d_ff: 3}]", "1:10: missing field `use`: which block this layer uses"),
         ("[{use: N}]", "1:16: `use`: no block is called `N`: known are"),
+        ("", "1:1: expected a pattern such as `M-M*-` or a list of patterns, got nothing\n    layers:\n    ^"),
         ("[{use: M, times: 0}]", "1:26: `times`: expected a number from 1 to 10000, got `0`"),
         (">\n  M-M\n  *Q", "3:4: no block is called `Q`"),
     ],
 )
 def test_a_wrong_pattern_is_placed_inside_its_string(layers: str, message: str) -> None:
     assert errors_of(layers)[0].startswith(f"m.yaml:{message}")
+
+
+@pytest.mark.parametrize(
+    "layers", ["Q" * 100_000, "M" * 100_000, "M " + "Q" * 100_000, '[{use: "' + "Q" * 100_000 + '"}]']
+)
+def test_errors_in_long_patterns_are_short(layers: str) -> None:
+    (error,) = errors_of(layers)
+    assert len(error) < 400
+
+
+def test_of_many_blocks_some_are_listed() -> None:
+    node = load_yaml("layers: Q", file="m.yaml").find(("layers",))
+    (error,) = read_layers(node, [f"block{i}" for i in range(1000)])[1]
+    assert error.hint == "blocks are " + ", ".join(f"block{i}" for i in range(12)) + ", ..."
+
+
+def test_brackets_side_by_side_are_not_nested() -> None:
+    assert read('"' + "[M] " * 2000 + '"') == ["M"] * 2000
+    assert read('"' + "[" * 64 + "M" + "]" * 64 + '"') == ["M"]
 
 
 def test_all_wrong_items_of_a_list_are_reported() -> None:
