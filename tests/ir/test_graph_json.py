@@ -8,6 +8,7 @@ from hypothesis import given, settings
 
 from archc.ir.graph import Graph
 from archc.ir.graph_json import graph_from_json, graph_to_json
+from archc.ir.text import parse_graph, print_graph
 from archc.kernels.errors import GraphError
 from archc.resolve import load
 from archc.testing import graphs
@@ -24,6 +25,7 @@ def test_round_trip(graph: Graph) -> None:
 def test_every_zoo_model_round_trips(name: str) -> None:
     graph = load(name)
     assert graph_from_json(json.loads(json.dumps(graph_to_json(graph), allow_nan=False))) == graph
+    assert parse_graph(print_graph(graph)) == graph
 
 
 @pytest.mark.parametrize(
