@@ -87,7 +87,7 @@ def graphs(draw: st.DrawFn) -> Graph:
         name=name,
         d_model=draw(st.integers(1, 64)),
         vocab=draw(st.integers(1, 300)),
-        layers=draw(st.lists(blocks(), max_size=5)),
+        layers=draw(st.lists(blocks(), max_size=2) | st.lists(blocks(), min_size=3, max_size=5)),
         norm=Norm(kind=draw(st.sampled_from(["rms", "layer", "layer1p"])), eps=draw(st.sampled_from([1e-5, 1e-6]))),
         tied=draw(st.booleans()),
         mtp=draw(st.none() | mtps()),
