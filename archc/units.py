@@ -11,14 +11,14 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
-from archc.kernels.errors import UnitError
+from archc.kernels.errors import UnitError, quoted
 
 _COUNT = {"": 1, "k": 2**10, "M": 2**20}
 _BINARY = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE = {"": 1, **_BINARY, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
-_NUMBER = re.compile(r"(?P<number>\d[\d_]*(?:\.\d+)?|\.\d+)\s*(?P<unit>[A-Za-z]*)")
+_NUMBER = re.compile(r"(?P<number>[0-9][0-9_]*(?:\.[0-9]+)?|\.[0-9]+)\s*(?P<unit>[A-Za-z]*)")
 
 
 def parse_count(text: str | int) -> int:
@@ -75,10 +75,10 @@ def _parse(text: str | int, units: Mapping[str, int], expected: str, *, whole: b
     match = _NUMBER.fullmatch(str(text).strip())
     unit = _unit(match["unit"], units) if match else None
     if match is None or unit is None or isinstance(text, bool):
-        raise UnitError(f"expected {expected}: got `{text}`")
+        raise UnitError(f"expected {expected}: got {quoted(str(text))}")
     value = Fraction(match["number"].replace("_", "")) * units[unit]
     if whole and value.denominator != 1:
-        raise UnitError(f"expected {expected}, and a whole number: got `{text}` = {float(value)}")
+        raise UnitError(f"expected {expected}, and a whole number: got {quoted(str(text))} = {float(value):g}")
     return round(value)
 
 

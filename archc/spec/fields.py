@@ -1,26 +1,29 @@
 """From an op's `Fields` dataclass to a pydantic type, so that ops declare their fields once.
 
 Integers are strict but accept sizes as people write them (`128k`), nothing is coerced, an optional field takes
-the word `none`, and an unknown field is an error. Validation yields the dataclass itself.
+the word `none`, a float is finite unless its type says otherwise, and an unknown field is an error. Validation yields
+the dataclass itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import operator
 import types
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Lt
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, create_model
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Field, Strict, create_model
 from typing_extensions import Doc
 
 from archc.units import parse_count
 
 MAX_SIZE = 2**40
+MAX_NUMBER = 1e12
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -33,7 +36,8 @@ def _or_none(value: Any) -> Any:
     return None if value == "none" else value
 
 
-Whole = Annotated[int, Strict(), Lt(MAX_SIZE), BeforeValidator(_count, json_schema_input_type=int | str)]
+_Written = Annotated[int, Lt(MAX_SIZE)] | Annotated[str, Field(pattern=r"^\s*[0-9._]+\s*[kKmM]?\s*$")]
+Whole = Annotated[int, Strict(), Lt(MAX_SIZE), BeforeValidator(_count, json_schema_input_type=_Written)]
 Size = Annotated[Whole, Gt(0)]
 
 
@@ -66,7 +70,9 @@ def _strict(annotation: Any) -> Any:
     """The annotation with records turned to models, numbers made strict and `none` allowed where None is."""
     if annotation is int:
         return Whole
-    if annotation in (float, bool, str):
+    if annotation is float:
+        return _number(())
+    if annotation in (bool, str):
         return Annotated[annotation, Strict()]
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return record_type(annotation)
@@ -75,8 +81,17 @@ def _strict(annotation: Any) -> Any:
     return rebuild(args) if rebuild else annotation
 
 
+def _number(bounds: tuple[Any, ...]) -> Any:
+    """A float within its bounds or else MAX_NUMBER: infinite only where a bound says so."""
+    if Le(math.inf) in bounds:
+        return Annotated[(float, Strict(), *(bound for bound in bounds if bound != Le(math.inf)))]
+    low = () if any(isinstance(bound, Ge | Gt) for bound in bounds) else (Ge(-MAX_NUMBER),)
+    high = () if any(isinstance(bound, Le | Lt) for bound in bounds) else (Le(MAX_NUMBER),)
+    return Annotated[(float, Strict(), AllowInfNan(False), *low, *high, *bounds)]
+
+
 def _annotated(args: tuple[Any, ...]) -> Any:
-    return Annotated[(_strict(args[0]), *args[1:])]
+    return _number(args[1:]) if args[0] is float else Annotated[(_strict(args[0]), *args[1:])]
 
 
 def _tuple(args: tuple[Any, ...]) -> Any:

@@ -15,7 +15,7 @@ from archc.ir.dims import Dim
 from archc.ir.formats import get_format
 from archc.ir.op import DimMaker, Op, registered_ops
 from archc.ir.verify import OUTPUT_CLASSES
-from archc.kernels.errors import Place, SpecError, UnknownName, suggestion
+from archc.kernels.errors import Place, SpecError, UnknownName, listed, quoted, suggestion
 from archc.spec.fields import STRICT, Size, record_type
 from archc.spec.merge import inherited, merged
 from archc.spec.model import Block, Figure, Formats, MTPSpec, Spec
@@ -31,7 +31,7 @@ _SLUG = re.compile(r"[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*")
 
 def _slug(name: str) -> str:
     if not _SLUG.fullmatch(name) or len(name) > 100:
-        raise ValueError(f"expected a name of letters and digits joined by `.`, `_` or `-`, got `{name[:40]}`")
+        raise ValueError(f"expected a name of letters and digits joined by `.`, `_` or `-`, got {quoted(name)}")
     return name
 
 
@@ -51,7 +51,6 @@ def _listed(value: str | list[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-Positive = Annotated[float, Field(gt=0)]
 FormatName = Annotated[str, AfterValidator(_format)]
 FigureText = Annotated[str, AfterValidator(_figure)]
 ParamFormats = dict[str, FormatName]
@@ -64,7 +63,7 @@ class NormFields(BaseModel):
     model_config = STRICT
 
     kind: Literal[tuple(NORMS)] = Field(default="rms", description="layer1p: a layer norm with a zero-centred gamma")  # type: ignore[valid-type]
-    eps: Positive = Field(default=1e-5, description="added to the variance")
+    eps: float = Field(default=1e-5, gt=0, le=1, allow_inf_nan=False, description="added to the variance")
 
 
 class InitFields(BaseModel):
@@ -72,7 +71,9 @@ class InitFields(BaseModel):
 
     model_config = STRICT
 
-    std: Positive = Field(default=0.02, description="standard deviation, where a block does not say")
+    std: float = Field(
+        default=0.02, gt=0, le=100, allow_inf_nan=False, description="standard deviation, where a block does not say"
+    )
 
 
 class MTPFields(BaseModel):
@@ -201,8 +202,11 @@ class _Reader:
         if node is None or not isinstance(node.value, dict):
             return []
         for name, block in node.value.items():
-            if not NAME.fullmatch(name) or name == "x":
-                message = f"`{shown(name)[1:-1]}` cannot name a block"
+            if name == "x":
+                message = "`x` cannot name a block: it is the repeat sign of patterns, as in 4 x [M -]"
+                self.errors.append(SpecError(block.key_at, message))
+            elif not NAME.fullmatch(name):
+                message = f"{quoted(name)} cannot name a block"
                 self.errors.append(SpecError(block.key_at, message, hint="a letter, a sign such as * or -, or a word"))
             declared = self._block(block)
             if declared is not None:
@@ -214,13 +218,13 @@ class _Reader:
         kinds = [key for key in node.value if key != "formats"] if isinstance(node.value, dict) else []
         if len(kinds) != 1:
             nothing = "none" if isinstance(node.value, dict) else shown(node.data)
-            got = ", ".join(f"`{kind}`" for kind in kinds) or nothing
+            got = listed(kinds) or nothing
             self.errors.append(node.error(f"expected one kind of block ({', '.join(ops)}), got {got}"))
             return None
         kind = kinds[0]
         body = node.value[kind]
         if kind not in ops:
-            self.errors.append(SpecError(body.key_at, f"unknown kind of block `{kind}`{suggestion(kind, list(ops))}"))
+            self.errors.append(SpecError(body.key_at, f"unknown kind of block {quoted(kind)}{suggestion(kind, ops)}"))
             return None
         fields = self._fields(ops[kind], body)
         formats = self._param_formats(ops[kind], fields, node.value.get("formats"))
@@ -254,7 +258,7 @@ class _Reader:
         known = [param.name for param in made.params()]
         for name in formats:
             if name not in known:
-                message = f"unknown parameter `{name}`{suggestion(name, known)}"
+                message = f"unknown parameter {quoted(name)}{suggestion(name, known)}"
                 self.errors.append(SpecError(node.value[name].key_at, message))
         return tuple(formats.items())
 

@@ -12,6 +12,7 @@ from typing_extensions import Doc
 
 from archc.ir.dims import Axis, Dim, Product
 from archc.ir.expr import Expr, Num, maximum, minimum
+from archc.ir.fields import Deviation, Eps, Positive, Size, divisors
 from archc.ir.op import (
     CONTEXT_SYM,
     ONES,
@@ -32,9 +33,6 @@ from archc.ir.op import (
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Size = Annotated[int, Gt(0)]
-Positive = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +98,11 @@ class Attention(Op):
         mask: Annotated[Literal["causal", "bidirectional"], Doc("which positions a token sees")] = "causal"
         window: Annotated[Size | None, Doc("tokens that a token sees, itself included; all when left out")] = None
         rope: Annotated[Rope | None, Doc("rotary position embedding, `{}` for the usual one")] = None
-        qk_norm: Annotated[Positive | None, Doc("eps of an RMS norm of queries and keys, if they have one")] = None
+        qk_norm: Annotated[Eps | None, Doc("eps of an RMS norm of queries and keys, if they have one")] = None
         qkv_bias: Annotated[bool, Doc("whether query, key and value projections have biases")] = False
         o_bias: Annotated[bool, Doc("whether the output projection has a bias")] = False
         sinks: Annotated[bool, Doc("whether a learned logit a head joins the softmax's denominator")] = False
-        init_std: Annotated[Positive, Doc("standard deviation that matrices start with; else `init.std`")] = 0.02
+        init_std: Annotated[Deviation, Doc("standard deviation that matrices start with; else `init.std`")] = 0.02
 
     Examples = (
         {"n_heads": 6, "head_dim": 8, "n_kv_heads": 2},
@@ -120,17 +118,18 @@ class Attention(Op):
         heads, kv = fields.n_heads, fields.n_kv_heads or fields.n_heads
         if heads % kv:
             message = f"`n_heads` must be divisible by `n_kv_heads`: got n_heads={heads}, n_kv_heads={kv}"
-            yield "n_kv_heads", message, f"n_kv_heads in {[k for k in range(1, heads + 1) if heads % k == 0]}"
+            yield "n_kv_heads", message, f"n_kv_heads {divisors(heads, kv)}"
         if fields.rope is None:
             return
         rotated = fields.rope.partial * fields.head_dim
         if int(rotated) % 2 or int(rotated) == 0:
-            got = f"got {fields.rope.partial} of {fields.head_dim}"
-            yield "rope", f"rotary embedding needs an even number of channels: {got}", ""
+            got = f"got {fields.head_dim} * {fields.rope.partial:g} = {rotated:g}"
+            yield "rope", f"`rope` turns channels in pairs, so head_dim * partial must be even: {got}", ""
         given = fields.rope.frequencies
         if given is not None and len(given) != int(rotated) // 2:
             got = f"got {len(given)}, expected {int(rotated) // 2}"
             yield "rope", f"`frequencies` must be one per rotated pair: {got}", ""
+        yield from _check_rope(fields.rope)
 
     @classmethod
     def make(cls, fields: Any, d: DimMaker) -> Self:
@@ -276,6 +275,16 @@ class Attention(Op):
             y = attention(q, k, v, **seen)
         y = m.tap("heads", y, self.heads, self.head_dim)
         return linear(y.reshape(batch, tokens, m.d_q), m.o_proj, m.o_bias)
+
+
+def _check_rope(rope: Rope) -> Iterator[tuple[str, str, str]]:
+    """Numbers that the rules of scaling divide by must not vanish: YaRN's log(theta), Llama 3.1's high - low."""
+    if rope.theta <= 1:
+        yield "rope", f"`theta` must be above 1: got {rope.theta:g}", ""
+    scaling = rope.scaling
+    if scaling is not None and scaling.kind == "llama3" and not scaling.low_freq_factor < scaling.high_freq_factor:
+        got = f"got {scaling.low_freq_factor:g} and {scaling.high_freq_factor:g}"
+        yield "rope", f"`low_freq_factor` must be below `high_freq_factor`: {got}", ""
 
 
 def _channel_order(rope: Rope | None) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from annotated_types import Gt
 from typing_extensions import Doc
 
 from archc.ir.dims import Dim
+from archc.ir.fields import Size
 from archc.ir.op import DimMaker, Init, Maths, Param, Value, op
 from archc.ir.ops.moe import MoE, MoEFields
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class LatentMoEFields(MoEFields):
     """What a spec says of a latent_moe block."""
 
-    latent: Annotated[int, Gt(0), Doc("width that the routed experts read and write")]
+    latent: Annotated[Size, Doc("width that the routed experts read and write")]
 
 
 @op("latent_moe")

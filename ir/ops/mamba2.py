@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from typing_extensions import Doc
 
 from archc.ir.dims import Axis, Concat, Dim, Product, concat
 from archc.ir.expr import Num, ceil, minimum
+from archc.ir.fields import Deviation, Eps, Size, divisors
 from archc.ir.op import ONES, TOKENS_SYM, ZEROS, Contraction, DimMaker, Init, Maths, Op, Param, State, Value, op, stream
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Size = Annotated[int, Gt(0)]
+Bounds = tuple[Annotated[float, Ge(0)], Annotated[float, Gt(0), Le(math.inf)]]  # no upper bound at infinity
 
 
 @op("mamba2")
@@ -57,11 +58,11 @@ class Mamba2(Op):
         conv_kernel: Annotated[int, Ge(2), Doc("taps of the causal convolution")] = 4
         chunk: Annotated[Size, Doc("tokens that the scan takes at a time; changes no result")] = 128
         norm_groups: Annotated[Size | None, Doc("equal parts that the gated norm works over; else `n_groups`")] = None
-        eps: Annotated[float, Gt(0), Doc("added to the variance in the gated norm")] = 1e-5
+        eps: Annotated[Eps, Doc("added to the variance in the gated norm")] = 1e-5
         bias: Annotated[bool, Doc("whether the projections have biases")] = False
         conv_bias: Annotated[bool, Doc("whether the convolution has a bias")] = True
-        dt_limit: Annotated[tuple[float, float], Doc("bounds of the time step, lower and upper")] = (0.0, math.inf)
-        init_std: Annotated[float, Gt(0), Doc("standard deviation that matrices start with; else `init.std`")] = 0.02
+        dt_limit: Annotated[Bounds, Doc("bounds of the time step, lower and upper")] = (0.0, math.inf)
+        init_std: Annotated[Deviation, Doc("standard deviation that matrices start with; else `init.std`")] = 0.02
 
     Examples = (
         {"n_heads": 6, "head_dim": 5, "d_state": 7, "n_groups": 2, "conv_kernel": 4, "chunk": 8},
@@ -74,7 +75,7 @@ class Mamba2(Op):
         heads, groups = fields.n_heads, fields.n_groups
         if heads % groups:
             message = f"`n_heads` must be divisible by `n_groups`: got n_heads={heads}, n_groups={groups}"
-            yield "n_groups", message, f"n_groups in {[g for g in range(1, heads + 1) if heads % g == 0]}"
+            yield "n_groups", message, f"n_groups {divisors(heads, groups)}"
             return
         parts = fields.norm_groups
         if parts is not None and heads * fields.head_dim % parts:
@@ -82,7 +83,7 @@ class Mamba2(Op):
             yield "norm_groups", f"`norm_groups` must divide n_heads * head_dim = {inner}: got {parts}", ""
         low, high = fields.dt_limit
         if not 0 <= low < high:
-            yield "dt_limit", f"`dt_limit` must be [low, high] with 0 <= low < high: got [{low}, {high}]", ""
+            yield "dt_limit", f"`dt_limit` must be [low, high] with 0 <= low < high: got [{low:g}, {high:g}]", ""
 
     @classmethod
     def make(cls, fields: Any, d: DimMaker) -> Self:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from annotated_types import Gt
 from typing_extensions import Doc
 
 from archc.ir.dims import Axis, Dim
+from archc.ir.fields import Deviation, Positive, Size
 from archc.ir.op import ZEROS, DimMaker, Init, Maths, Op, Param, Value, op, stream
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ class MLP(Op):
     class Fields:
         """What a spec says of an mlp block."""
 
-        d_ff: Annotated[int, Gt(0), Doc("hidden width")]
+        d_ff: Annotated[Size, Doc("hidden width")]
         activation: Annotated[Activation, Doc("applied to the gate when `gated`, else to the hidden values")] = "silu"
         gated: Annotated[bool, Doc("whether a second projection gates the hidden values")] = False
         bias: Annotated[bool, Doc("whether the projections have biases")] = False
-        alpha: Annotated[float, Gt(0), Doc("slope of `clamped_swiglu`")] = 1.702
-        limit: Annotated[float, Gt(0), Doc("bound of `clamped_swiglu`")] = 7.0
-        init_std: Annotated[float, Gt(0), Doc("standard deviation that matrices start with; else `init.std`")] = 0.02
+        alpha: Annotated[Positive, Doc("slope of `clamped_swiglu`")] = 1.702
+        limit: Annotated[Positive, Doc("bound of `clamped_swiglu`")] = 7.0
+        init_std: Annotated[Deviation, Doc("standard deviation that matrices start with; else `init.std`")] = 0.02
 
     Examples = (
         {"d_ff": 13, "activation": "relu2"},

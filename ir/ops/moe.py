@@ -8,19 +8,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from annotated_types import Gt
 from typing_extensions import Doc
 
 from archc.ir.dims import Axis, Dim
 from archc.ir.expr import Num, Sym
+from archc.ir.fields import Deviation, Positive, Size
 from archc.ir.op import ZEROS, DimMaker, Init, Maths, Op, Param, Value, op, stream
 from archc.ir.ops.mlp import Activation, check_gate, gate_unit, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Size = Annotated[int, Gt(0)]
-Positive = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +40,7 @@ class MoEFields:
     router_bias: Annotated[bool, Doc("whether the router has a bias")] = False
     alpha: Annotated[Positive, Doc("slope of `clamped_swiglu`")] = 1.702
     limit: Annotated[Positive, Doc("bound of `clamped_swiglu`")] = 7.0
-    init_std: Annotated[Positive, Doc("standard deviation that matrices start with; else `init.std`")] = 0.02
+    init_std: Annotated[Deviation, Doc("standard deviation that matrices start with; else `init.std`")] = 0.02
 
 
 @op("moe")
