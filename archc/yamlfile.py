@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -162,18 +162,25 @@ def in_order(errors: Sequence[SpecError]) -> SpecErrors:
     return SpecErrors(sorted(once.values(), key=lambda e: (e.at.file, e.at.line, e.at.column)))
 
 
-def read_yaml(source: Path | str, *, file: str | None = None) -> tuple[Node, list[SpecError]]:
-    """As `load_yaml`, but hands back duplicate keys and the like so that later errors can join them."""
+def read_yaml(
+    source: Path | str, *, file: str | None = None, unreadable: Callable[[str], SpecError] | None = None
+) -> tuple[Node, list[SpecError]]:
+    """As `load_yaml`, but hands back duplicate keys and the like so that later errors can join them.
+
+    `unreadable` makes the error of a file that cannot be read, of the reason: at the place that names the file.
+    """
     name = file or (str(source) if isinstance(source, Path) else "<text>")
-    content = _read(source, name) if isinstance(source, Path) else source
+    content = _read(source, name, unreadable) if isinstance(source, Path) else source
     return _parse(content, Text(name, tuple(line.rstrip() for line in content.splitlines())))
 
 
-def _read(path: Path, name: str) -> str:
+def _read(path: Path, name: str, unreadable: Callable[[str], SpecError] | None) -> str:
     try:
         raw = path.read_bytes()
-    except OSError as error:
-        raise SpecErrors([SpecError(Place(name), f"cannot read the file: {error.strerror}")]) from error
+    except (OSError, ValueError) as error:  # a ValueError is a NUL in the path
+        reason = str(getattr(error, "strerror", error))
+        at_file = SpecError(Place(name), f"cannot read the file: {reason}")
+        raise SpecErrors([unreadable(reason) if unreadable else at_file]) from error
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -6,11 +6,12 @@ back to its default. What the parent says of itself (name, figures, source) is n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from archc.kernels.errors import SpecError, SpecErrors, UnknownName
+from archc.kernels.errors import SpecError, SpecErrors, UnknownName, clipped, nearest, quoted
 from archc.yamlfile import Node, read_yaml, shown
 
 OWN = ("archc", "name", "description", "published", "source")
@@ -24,14 +25,14 @@ def inherited(node: Node, trail: tuple[Path, ...] = ()) -> tuple[Node, list[Spec
     if "extends" not in node.value:
         stray = node.value.get("changes")
         return node, [SpecError(stray.key_at, "`changes` needs `extends`: the spec that it changes")] if stray else []
-    path = _parent_path(node.value["extends"], node.text.file, trail)
-    parent, errors = read_yaml(path)
-    base, more = inherited(parent, (*trail, path))
+    trail = (*trail, _real(node.text.file))
+    parent, errors = _parent(node.value["extends"], node.text.file, trail)
+    base, more = inherited(parent, trail)
     errors += more
     if not isinstance(base.value, dict):
-        return node, [*errors, node.value["extends"].error(f"`{path}` holds no spec")]
+        raise SpecErrors([*errors, node.value["extends"].error(f"`{clipped(parent.text.file, 200)}` holds no spec")])
     errors += [
-        SpecError(child.key_at, f"a spec that extends another gives `{key}` under `changes`")
+        SpecError(child.key_at, f"a spec that extends another gives {quoted(key)} under `changes`")
         for key, child in node.value.items()
         if key not in (*OWN, "extends", "changes")
     ]
@@ -69,19 +70,35 @@ def _mergeable(old: Node, change: Node, kinds: bool) -> bool:
     return not kinds or not kind or bool(kind & set(old.value))
 
 
-def _parent_path(node: Node, file: str, trail: tuple[Path, ...]) -> Path:
+def _parent(node: Node, file: str, trail: Sequence[Path]) -> tuple[Node, list[SpecError]]:
+    """The spec that `extends` names, as it stands in its file; the path is shown as it was written."""
     from archc import zoo
 
     name = node.value
     if not isinstance(name, str):
         raise SpecErrors([node.error(f"`extends`: expected a zoo name or a file, got {shown(node.data)}")])
     if name.endswith((".yaml", ".yml")):
-        path = (Path(file).parent / name).resolve()
+        path = Path(file).parent / name
     else:
         try:
             path = zoo.path(name)
         except UnknownName as error:
             raise SpecErrors([node.error(str(error))]) from error
-    if path in trail or path == Path(file).resolve() or len(trail) > _MAX_PARENTS:
-        raise SpecErrors([node.error(f"`extends` goes round in a circle through `{name}`")])
-    return path
+    if _real(path) in trail:
+        raise SpecErrors([node.error(f"`extends` goes round in a circle through {quoted(name)}")])
+    if len(trail) > _MAX_PARENTS:
+        raise SpecErrors([node.error(f"`extends`: expected at most {_MAX_PARENTS} specs in a row")])
+    return read_yaml(path, unreadable=lambda reason: _unreadable(node, path, reason))
+
+
+def _unreadable(node: Node, path: Path, reason: str) -> SpecError:
+    from archc import zoo
+
+    near = nearest(node.value, [*(file.name for file in path.parent.glob("*.yaml")), *zoo.names()])
+    hint = f"did you mean {quoted(near)}?" if near else "a path from here, or a name in `archc zoo`"
+    return node.error(f"cannot read `{clipped(str(path), 200)}`: {reason}", hint=hint)
+
+
+def _real(path: Path | str) -> Path:
+    """The file behind a path, by which circles are found."""
+    return Path(os.path.realpath(path))
