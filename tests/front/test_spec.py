@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,28 @@ vocab: 3
             ("{mlp: {d_ff: 128, activation: relu2}, ", "{", "11:8: expected one kind of block (attention, "),
             ("mlp: {d_ff: 128, activation: relu2}", "mlp: ", "11:9: missing field `d_ff`"),
             ('"-": {mlp', '"[": {mlp', "11:3: `[` cannot name a block"),
+            ('"-": {mlp', 'x: {mlp', "11:3: `x` cannot name a block: it is the repeat sign of patterns, as in 4 x "
+             "[M -]"),
+            ('"-": {mlp', '"a\\nb": {mlp', "11:3: `a\\nb` cannot name a block"),
+            ("vocab: 1k", "vocab: ３２０", "4:8: `vocab`: expected a count such as 131072, 128k or 4M (binary): got "
+             "`３２０`"),
+            ("name: tiny", 'name: "a\\nb"', "2:7: `name`: expected a name of letters and digits joined by `.`, `_` or "
+             "`-`, got `a\\nb`\n"),
+            ("eps: 1.0e-6", "eps: .inf", "5:28: `eps`: expected a finite number, got `.inf`"),
+            ("eps: 1.0e-6", "eps: 2", "5:28: `eps`: expected a number less than or equal to 1, got `2`"),
+            ("eps: 1.0e-6", "eps: .nan", "5:28: `eps`: expected a finite number, got `.nan`"),
+            ("std: 0.01", "std: .inf", "6:13: `std`: expected a finite number, got `.inf`"),
+            ("std: 0.01", "std: 1e30", "6:13: `std`: expected a number less than or equal to 100, got `1e+30`"),
+            ("init_std: 0.5", "init_std: 1e30", "15:63: `init_std`: expected a number less than or equal to 100"),
+            ("theta: 500000", "theta: .inf", "9:90: `theta`: expected a finite number, got `.inf`"),
+            ("theta: 500000", "theta: 1e30", "9:90: `theta`: expected a number less than or equal to 1000000000000"),
+            ("factor: 8", "factor: .inf", "10:32: `factor`: expected a finite number, got `.inf`"),
+            ("[0.001, .inf]", "[.inf, .inf]", "8:79: `dt_limit`: expected a finite number, got `.inf`"),
+            ("[0.001, .inf]", "[0, .nan]", "8:82: `dt_limit`: expected a number greater than 0, got `.nan`"),
+            ("[0.001, .inf]", "[-1, 2]", "8:79: `dt_limit`: expected a number greater than or equal to 0, got `-1`"),
+            ("[0.001, .inf]", "[2, 1]", "8:78: `dt_limit` must be [low, high] with 0 <= low < high: got [2, 1]"),
+            ("head_dim: 16, n_kv_heads", "head_dim: 15, n_kv_heads", "9:82: `rope` turns channels in pairs, so "
+             "head_dim * partial must be even: got 15 * 1 = 15"),
             ("window: none", "window: wide", "9:70: `window`: expected a count such as"),
             ("steps: 2", "steps: 0", "16:28: `steps`: expected a number greater than 0, got `0`"),
             ("{layers: \"*-\", steps", "{steps", "16:1: missing field `layers`"),
@@ -153,6 +177,32 @@ vocab: 3
     def test_one_mistake(self, old: str, new: str, message: str) -> None:
         assert old in SPEC
         assert any(error.startswith(f"m.yaml:{message}") for error in errors_of(SPEC.replace(old, new)))
+
+    def test_a_rule_of_large_sizes_is_told_as_quickly_and_as_short(self) -> None:
+        for heads in (2**40 - 87, 735134400):  # a prime, and a number of 1344 divisors
+            text = SPEC.replace("n_heads: 4, head_dim: 16, d_state", f"n_heads: {heads}, head_dim: 16, d_state")
+            (error,) = errors_of(text.replace("n_groups: 2", "n_groups: 999983"))
+            assert len(error) < 400 and "^ n_groups " in error
+
+    def test_infinity_bounds_no_time_step(self) -> None:
+        assert load_spec(SPEC).layers[0].fields.dt_limit == (0.001, float("inf"))
+
+    def test_names_of_any_length_are_told_in_short(self) -> None:
+        long = "q" * 100_000
+        for text in (
+            SPEC.replace("name: tiny", f"name: {long}"),
+            SPEC.replace("vocab: 1k", f"vocab: {long}"),
+            SPEC.replace("mlp:", f"{long}:"),
+            SPEC.replace("mlp:", ", ".join(f"k{i}: 1" for i in range(10_000)) + ", mlp:"),
+            SPEC.replace("up_proj: fp8_e4m3", f"{long}: fp8"),
+            SPEC.replace("up_proj: fp8_e4m3", f"up_proj: {long}"),
+            SPEC.replace('"-": {mlp', f'"[{long}": {{mlp'),
+            SPEC.replace("weights: bf16", f"{long}: bf16"),
+            f"archc: 1\nname: x\nextends: {long}\n",
+            f"archc: 1\nname: x\nextends: {long}.yaml\n",
+            f"archc: 1\nname: x\nextends: llama-3.1-8b\n{long}: 3\n",
+        ):
+            assert all(len(error) < 600 for error in errors_of(text)), errors_of(text)[0][:600]
 
     @pytest.mark.parametrize(
         "text", ["3\n", "[1]\n", "archc: 1\n", "blocks: 3\nlayers: 2\nmtp: 1\n", "norm: {eps: {}}\n"]
@@ -199,7 +249,16 @@ class TestExtends:
         ("rest", "message"),
         [
             ("extends: llama-3.1-8\n", "3:10: unknown zoo model `llama-3.1-8`: did you mean `llama-3.1-8b`?"),
-            ("extends: nowhere.yaml\n", "cannot read the file"),
+            (
+                "extends: nowhere.yaml\n",
+                "m.yaml:3:10: cannot read `nowhere.yaml`: No such file or directory\n    extends: "
+                "nowhere.yaml\n             ^ a path from here, or a name in `archc zoo`",
+            ),
+            (
+                "extends: llama-3.1-8b.yaml\n",
+                "No such file or directory\n    extends: llama-3.1-8b.yaml\n             ^ "
+                "did you mean `llama-3.1-8b`?",
+            ),
             ("extends: 3\n", "3:10: `extends`: expected a zoo name or a file, got `3`"),
             ("extends: llama-3.1-8b\nvocab: 3\n", "4:1: a spec that extends another gives `vocab` under `changes`"),
             ("extends: llama-3.1-8b\nchanges: {name: x}\n", "4:11: `name` is not inherited: give it beside `extends`"),
@@ -210,11 +269,44 @@ class TestExtends:
     def test_mistakes(self, rest: str, message: str) -> None:
         assert any(message in error for error in errors_of(f"archc: 1\nname: x\n{rest}"))
 
-    def test_a_circle_is_refused(self, tmp_path: Path) -> None:
-        for one, other in ("ab", "ba"):
-            (tmp_path / f"{one}.yaml").write_text(f"archc: 1\nname: {one}\nextends: {other}.yaml\n")
-        with pytest.raises(SpecErrors, match="goes round in a circle"):
-            load_spec(tmp_path / "a.yaml")
+    def test_a_file_that_is_not_there_is_an_error_of_the_line_that_names_it(self, tmp_path: Path) -> None:
+        (tmp_path / "base.yaml").write_text(SPEC)
+        for name, reason in (("bse.yaml", "No such file or directory"), ("dir.yaml", "Is a directory")):
+            (tmp_path / "dir.yaml").mkdir(exist_ok=True)
+            (tmp_path / "mine.yaml").write_text(f"archc: 1\nname: mine\nextends: {name}\n")
+            with pytest.raises(SpecErrors) as caught:
+                load_spec(tmp_path / "mine.yaml")
+            (error,) = caught.value.errors
+            assert str(error.at) == f"{tmp_path}/mine.yaml:3:10"
+            assert error.message == f"cannot read `{tmp_path}/{name}`: {reason}"
+            assert (error.hint == "did you mean `base.yaml`?") == (name == "bse.yaml")
+
+    def test_paths_stay_as_they_were_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "sub").mkdir()
+        for name, text in {
+            "a.yaml": "extends: sub/b.yaml\n",
+            "sub/b.yaml": "extends: ../a.yaml\n",
+            "c.yaml": "extends: sub/wrong.yaml\nchanges: {tied: true}\n",
+            "e.yaml": "extends: sub/list.yaml\n",
+        }.items():
+            (tmp_path / name).write_text(f"archc: 1\nname: x\n{text}")
+        (tmp_path / "sub/wrong.yaml").write_text(SPEC.replace("vocab: 1k", "vocab: 0"))
+        (tmp_path / "sub/list.yaml").write_text("[1]\n")
+        for name, start in {
+            "a.yaml": "sub/b.yaml:3:10: `extends` goes round in a circle through `../a.yaml`",
+            "c.yaml": "sub/wrong.yaml:4:8: `vocab`: expected a number greater than 0",
+            "e.yaml": "e.yaml:3:10: `sub/list.yaml` holds no spec",
+        }.items():
+            with pytest.raises(SpecErrors) as caught:
+                load_spec(Path(name))
+            assert str(caught.value.errors[0]).startswith(start)
+
+    def test_a_chain_of_parents_ends_somewhere(self, tmp_path: Path) -> None:
+        for i in range(40):
+            (tmp_path / f"{i}.yaml").write_text(f"archc: 1\nname: x\nextends: {i + 1}.yaml\n")
+        with pytest.raises(SpecErrors, match=r"16.yaml:3:10: `extends`: expected at most 16 specs in a row"):
+            load_spec(tmp_path / "0.yaml")
 
 
 class TestSchema:
@@ -222,6 +314,32 @@ class TestSchema:
         block = schema()["$defs"]["Block"]["properties"]
         assert block["attention"]["properties"].keys() >= {"n_heads", "rope", "qk_norm"}
         assert "d_ff" in block["mlp"]["required"] and block["mlp"]["additionalProperties"] is False
+
+    def test_it_bounds_sizes_and_numbers_in_its_own_keywords(self) -> None:
+        whole = schema()
+        kinds = whole["$defs"]["Block"]["properties"]
+        for size in (whole["properties"]["d_model"], whole["properties"]["vocab"], kinds["mlp"]["properties"]["d_ff"]):
+            assert size["exclusiveMinimum"] == 0
+            assert {"type": "integer", "exclusiveMaximum": 2**40} in size["anyOf"]
+        assert whole["$defs"]["MTPFields"]["properties"]["steps"]["maximum"] == 64
+        assert kinds["mamba2"]["properties"]["conv_kernel"]["minimum"] == 2
+        assert not re.search(r'"(gt|ge|lt|le)"', json.dumps(whole))
+
+    def test_it_is_json_and_its_defaults_in_words_where_json_has_no_number(self) -> None:
+        limit = schema()["$defs"]["Block"]["properties"]["mamba2"]["properties"]["dt_limit"]
+        assert "default" not in limit and "[0, .inf] when left out" in limit["description"]
+        json.dumps(schema(), allow_nan=False)
+
+    def test_a_used_block_offers_the_fields_of_every_op(self) -> None:
+        items = schema()["$defs"]["Layers"]["anyOf"][1]["items"]["anyOf"]
+        (use,) = [item for item in items if "use" in item.get("properties", {})]
+        assert use["properties"].keys() >= {"use", "times", "formats", "d_ff", "window", "experts", "d_state"}
+        assert use["additionalProperties"] is False
+        window = use["properties"]["window"]
+        assert window["description"] and "default" not in window
+        (rope,) = [one["$ref"] for one in use["properties"]["rope"]["anyOf"] if "$ref" in one]
+        changes = schema()["$defs"][rope.removeprefix("#/$defs/")]
+        assert "required" not in changes and "theta" in changes["properties"]
 
     def test_every_field_is_described(self) -> None:
         whole = schema()
