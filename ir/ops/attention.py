@@ -124,7 +124,7 @@ class Attention(Op):
         rotated = fields.rope.partial * fields.head_dim
         if int(rotated) % 2 or int(rotated) == 0:
             got = f"got {fields.head_dim} * {fields.rope.partial:g} = {rotated:g}"
-            yield "rope", f"`rope` turns channels in pairs, so head_dim * partial must be even: {got}", ""
+            yield "rope", f"rotary embedding turns channels in pairs: head_dim * partial must be even, {got}", ""
         given = fields.rope.frequencies
         if given is not None and len(given) != int(rotated) // 2:
             got = f"got {len(given)}, expected {int(rotated) // 2}"

@@ -164,8 +164,8 @@ vocab: 3
             ("[0.001, .inf]", "[0, .nan]", "8:82: `dt_limit`: expected a number greater than 0, got `.nan`"),
             ("[0.001, .inf]", "[-1, 2]", "8:79: `dt_limit`: expected a number greater than or equal to 0, got `-1`"),
             ("[0.001, .inf]", "[2, 1]", "8:78: `dt_limit` must be [low, high] with 0 <= low < high: got [2, 1]"),
-            ("head_dim: 16, n_kv_heads", "head_dim: 15, n_kv_heads", "9:82: `rope` turns channels in pairs, so "
-             "head_dim * partial must be even: got 15 * 1 = 15"),
+            ("head_dim: 16, n_kv_heads", "head_dim: 15, n_kv_heads", "9:82: rotary embedding turns channels in pairs: "
+             "head_dim * partial must be even, got 15 * 1 = 15"),
             ("window: none", "window: wide", "9:70: `window`: expected a count such as"),
             ("steps: 2", "steps: 0", "16:28: `steps`: expected a number greater than 0, got `0`"),
             ("{layers: \"*-\", steps", "{steps", "16:1: missing field `layers`"),

@@ -249,7 +249,10 @@ def test_every_error_names_the_file(changes: dict[str, Any], message: str, tmp_p
                 "num_key_value_heads=3 (num_key_value_heads in [1, 2, 4])"
             ],
         ),
-        (LLAMA | {"head_dim": 7}, ["`head_dim`: rotary embedding needs an even number of channels: got 1.0 of 7"]),
+        (
+            LLAMA | {"head_dim": 7},
+            ["`head_dim`: rotary embedding turns channels in pairs: head_dim * partial must be even, got 7 * 1 = 7"],
+        ),
         (
             LLAMA | {"rms_norm_eps": -1e-6, "initializer_range": 0.0},
             [
