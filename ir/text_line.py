@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from archc.ir.op import field_types, record_type
-from archc.kernels.errors import ParseError, Place, suggestion
+from archc.kernels.errors import ParseError, Place, quoted, suggestion
 
-_TOKEN = re.compile(r'\s*(?:(?P<number>-?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|inf)(?![\w.]))|(?P<word>[A-Za-z_][\w.\-]*)'
+_TOKEN = re.compile(r'\s*(?:(?P<number>-?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|inf)(?![\w.]))'
+                    r'|(?P<word>[A-Za-z_][\w.\-]*)'
                     r'|(?P<string>"(?:[^"\\]|\\.)*")|(?P<mark>[=(){}\[\],:@;]))')  # fmt: skip
 _WORD = re.compile(r"[A-Za-z_][\w.\-]*")
+_MAX_DEPTH, _MAX_DIGITS = 64, 100
 _WORDS = {"true": True, "false": False, "none": None, "inf": math.inf}
 
 
@@ -31,7 +33,7 @@ class Line:
     def __init__(self, file: str, number: int, text: str) -> None:
         self.file, self.number, self.text = file, number, text
         self.tokens = list(self._scan())
-        self.at = 0
+        self.at = self.depth = 0
 
     def _scan(self) -> Iterator[Token]:
         position = 0
@@ -39,7 +41,7 @@ class Line:
             match = _TOKEN.match(self.text, position)
             if match is None:
                 column = position + len(self.text[position:]) - len(self.text[position:].lstrip()) + 1
-                raise self.error(f"unexpected character `{self.text[column - 1]}`", column)
+                raise self.error(f"unexpected character {quoted(self.text[column - 1])}", column)
             kind = match.lastgroup or ""
             yield Token(kind, match[kind], match.start(kind) + 1)
             position = match.end()
@@ -65,46 +67,58 @@ class Line:
 
     def expect(self, text: str) -> None:
         if not self.take(text):
-            raise self.error(f"expected `{text}`, got `{self.peek() or 'end of line'}`")
+            raise self._expected(f"`{text}`")
 
     def word(self, what: str) -> str:
         if self.done or self.tokens[self.at].kind != "word":
-            raise self.error(f"expected {what}, got `{self.peek() or 'end of line'}`")
+            raise self._expected(what)
         self.at += 1
         return self.tokens[self.at - 1].text
 
     def integer(self, what: str) -> int:
         if self.done or not self.peek().isdigit():
-            raise self.error(f"expected {what}, got `{self.peek() or 'end of line'}`")
-        self.at += 1
-        return int(self.tokens[self.at - 1].text)
+            raise self._expected(what)
+        return int(self._number())
 
     def end(self) -> None:
         if not self.done:
-            raise self.error(f"unexpected `{self.peek()}`")
+            raise self.error(f"unexpected {quoted(self.peek())}")
+
+    def _expected(self, what: str) -> ParseError:
+        return self.error(f"expected {what}, got {quoted(self.peek() or 'end of line')}")
 
     def value(self, annotation: Any = None) -> Any:
         """An attribute's value; `annotation` tells which record braces stand for."""
-        if self.peek() == "{":
-            return self._record(annotation)
-        if self.take("("):
-            items = []
-            while not self.take(")"):
-                items.append(self.value())
-                if self.peek() != ")":
-                    self.expect(",")
-            return tuple(items)
-        if self.done:
-            raise self.error("expected a value, got `end of line`")
+        if self.peek() in ("{", "("):
+            if self.depth == _MAX_DEPTH:
+                raise self.error(f"nested too deeply: at most {_MAX_DEPTH} levels")
+            self.depth += 1
+            found = self._record(annotation) if self.peek() == "{" else self._tuple()
+            self.depth -= 1
+            return found
+        if self.done or self.tokens[self.at].kind == "mark":
+            raise self._expected("a value")
         token = self.tokens[self.at]
-        self.at += 1
         if token.kind == "number":
-            return int(token.text) if re.fullmatch(r"-?\d+", token.text) else float(token.text)
-        if token.kind == "string":
-            return token.text[1:-1].replace('\\"', '"')
-        if token.kind == "word":
-            return _WORDS.get(token.text, token.text)
-        raise self.error(f"expected a value, got `{token.text}`", token.column)
+            text = self._number()
+            return int(text) if text.lstrip("-").isdigit() else float(text)
+        self.at += 1
+        return token.text[1:-1].replace('\\"', '"') if token.kind == "string" else _WORDS.get(token.text, token.text)
+
+    def _number(self) -> str:
+        if len(self.peek()) > _MAX_DIGITS:
+            raise self._expected(f"a number of at most {_MAX_DIGITS} digits")
+        self.at += 1
+        return self.tokens[self.at - 1].text
+
+    def _tuple(self) -> tuple[Any, ...]:
+        self.expect("(")
+        items = []
+        while not self.take(")"):
+            items.append(self.value())
+            if self.peek() != ")":
+                self.expect(",")
+        return tuple(items)
 
     def _record(self, annotation: Any) -> Any:
         made = record_type(annotation)
@@ -126,7 +140,7 @@ class Line:
             column = self.tokens[self.at].column if not self.done else None
             name = self.word("a field name")
             if name not in types:
-                raise self.error(f"unknown field `{name}`{suggestion(name, types)}", column)
+                raise self.error(f"unknown field {quoted(name)}{suggestion(name, types)}", column)
             if name in seen:
                 raise self.error(f"field `{name}` given twice", column)
             seen.add(name)

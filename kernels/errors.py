@@ -56,18 +56,17 @@ class SourceError(ArchcError):
         head = f"{self.at}: {self.message}"
         if not self.at.source:
             return f"{head} ({self.hint})" if self.hint else head
-        excerpt, before = _excerpt(self.at.source.replace("\t", " "), max(self.at.column - 1, 0))
+        excerpt, before = _excerpt(self.at.source, max(self.at.column - 1, 0))
         return "\n".join([head, f"    {excerpt}", f"    {' ' * before}^ {self.hint}".rstrip()])
 
 
 def _excerpt(source: str, before: int) -> tuple[str, int]:
     """The part of a source line around the character that `before` others precede, and how many precede it there."""
-    if len(source) <= _EXCERPT:
-        return source, before
-    start = min(max(before - _EXCERPT // 2, 0), len(source) - _EXCERPT)
+    start = max(min(before - _EXCERPT // 2, len(source) - _EXCERPT), 0)
     end = start + _EXCERPT
     left, right = "..." if start else "", "..." if end < len(source) else ""
-    return left + source[start + len(left) : end - len(right)] + right, before - start
+    shown = "".join(char if char.isprintable() else " " for char in source[start + len(left) : end - len(right)])
+    return left + shown + right, before - start
 
 
 class SpecError(SourceError):

@@ -34,8 +34,9 @@ def test_a_caret_behind_the_end_of_a_long_line_stands_behind_the_end() -> None:
     assert len(caret) == len(excerpt) + 1 <= 81
 
 
-def test_tabs_do_not_move_the_caret() -> None:
-    assert printed("\ta\tb", 4)[1:] == ["     a b", "       ^"]
+@pytest.mark.parametrize("char", ["\t", "\x1b", "\u2028"])
+def test_what_does_not_print_moves_no_caret(char: str) -> None:
+    assert printed(f"{char}a{char}b", 4)[1:] == ["     a b", "       ^"]
 
 
 @pytest.mark.parametrize(
