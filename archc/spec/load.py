@@ -26,11 +26,14 @@ from archc.zoo.figures import LEFT_OUT
 
 METRICS = ("total", "active")
 
+_LONGEST_NAME = 100
 _SLUG = re.compile(r"[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*")
 
 
 def _slug(name: str) -> str:
-    if not _SLUG.fullmatch(name) or len(name) > 100:
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"expected a name of at most {_LONGEST_NAME} characters, got {len(name)}")
+    if not _SLUG.fullmatch(name):
         raise ValueError(f"expected a name of letters and digits joined by `.`, `_` or `-`, got {quoted(name)}")
     return name
 

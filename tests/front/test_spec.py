@@ -151,6 +151,7 @@ vocab: 3
              "`３２０`"),
             ("name: tiny", 'name: "a\\nb"', "2:7: `name`: expected a name of letters and digits joined by `.`, `_` or "
              "`-`, got `a\\nb`\n"),
+            ("name: tiny", f"name: {'a' * 101}", "2:7: `name`: expected a name of at most 100 characters, got 101"),
             ("eps: 1.0e-6", "eps: .inf", "5:28: `eps`: expected a finite number, got `.inf`"),
             ("eps: 1.0e-6", "eps: 2", "5:28: `eps`: expected a number less than or equal to 1, got `2`"),
             ("eps: 1.0e-6", "eps: .nan", "5:28: `eps`: expected a finite number, got `.nan`"),
