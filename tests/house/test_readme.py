@@ -63,6 +63,18 @@ def test_the_spec_is_the_example() -> None:
     assert spec.partition("\n")[2] == (ROOT / "examples/hybrid.yaml").read_text(encoding="utf-8").partition("\n")[2]
 
 
+def test_the_error_shown_is_the_one_given(tmp_path: Path) -> None:
+    """The example with two mistakes: five KV heads, and a misspelt field."""
+    (shown,) = blocks(README.read_text(encoding="utf-8"), "text")
+    spec = (ROOT / "examples/hybrid.yaml").read_text(encoding="utf-8")
+    wrong = spec.replace("n_kv_heads: 4", "n_kv_heads: 5").replace("d_ff: 4096", "d_f: 4096")
+    (tmp_path / "bad.yaml").write_text(wrong, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "archc", "show", "bad.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (2, shown)
+
+
 @pytest.mark.slow
 def test_readme_runs(tmp_path: Path) -> None:
     page = README.read_text(encoding="utf-8")
