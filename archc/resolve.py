@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archc.graphfile import read_graph, verified
 from archc.ir.graph import Graph
-from archc.ir.text import CHECKPOINT_GRAPH, PACKAGE_GRAPH, parse_graph
-from archc.ir.verify import verify
-from archc.kernels.errors import ArchcError, GraphError, ParseError, Place, UnknownName
+from archc.ir.text import CHECKPOINT_GRAPH, PACKAGE_GRAPH
+from archc.kernels.errors import ArchcError, ParseError, Place, UnknownName
 
 if TYPE_CHECKING:
     from archc.spec.model import Spec
@@ -60,7 +60,7 @@ def _from_spec(spec: Any) -> Graph:
 def _from_folder(folder: Path) -> Graph:
     for name in (CHECKPOINT_GRAPH, PACKAGE_GRAPH):
         if (folder / name).is_file():
-            return _text(folder / name)
+            return read_graph(folder / name)
     if (folder / "config.json").is_file():
         return _config(folder)
     raise ArchcError(
@@ -82,21 +82,13 @@ def _spec(file: Path) -> Graph:
     return load_spec(file).graph()
 
 
-def _text(file: Path) -> Graph:
-    try:
-        content = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ParseError(Place(str(file)), f"expected UTF-8 text: {error.reason} at byte {error.start}") from None
-    return _verified(file, parse_graph(content, file=str(file)))
-
-
 def _json(file: Path) -> Graph:
     """The JSON form of a graph, or a Hugging Face config."""
     content = _read_json(file)
     if isinstance(content, dict) and "archc_graph" in content:
         from archc.ir.graph_json import graph_from_json
 
-        return _verified(file, graph_from_json(content, file=str(file)))
+        return verified(file, graph_from_json(content, file=str(file)))
     return _config(file)
 
 
@@ -115,11 +107,4 @@ def _config(source: Path) -> Graph:
     return spec_from_config(source).graph()
 
 
-def _verified(file: Path, graph: Graph) -> Graph:
-    try:
-        return verify(graph)
-    except GraphError as error:
-        raise GraphError(f"{file}: {error}") from None
-
-
-_READERS = {".yaml": _spec, ".yml": _spec, ".ir": _text, ".json": _json}
+_READERS = {".yaml": _spec, ".yml": _spec, ".ir": read_graph, ".json": _json}

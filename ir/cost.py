@@ -129,7 +129,7 @@ class _Sheet:
     def draft_flops(self, env: Mapping[str, Any]) -> Number:
         """FLOPs of one sequence drafting with every step of multi-token prediction, its logits included."""
         blocks = self.costed.sum("flops", env, lambda g: g.mtp)
-        return blocks + self.costed.draft_steps * self.costed.sum("flops", env, lambda g: g.cost.at_logits)
+        return blocks + self.costed.graph.mtp_steps * self.costed.sum("flops", env, lambda g: g.cost.at_logits)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

@@ -108,11 +108,6 @@ class Costed:
         return {name: math.ceil(self.sum(name, env, lambda g: g.mtp == mtp)) for name in STATE_CLASSES}
 
     @functools.cached_property
-    def draft_steps(self) -> int:
-        """Steps of multi-token prediction, each of which takes the output projection once more."""
-        return sum(name.startswith("mtp.") for name, _ in self.graph.outputs)
-
-    @functools.cached_property
     def live_sets(self) -> tuple[LiveSet, ...]:
         """The distinct live sets of a serving call, one a node: what later nodes still need, and what it computes."""
         elements: dict[str, tuple[bool, int, int]] = {}

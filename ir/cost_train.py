@@ -160,7 +160,7 @@ class _Training:
 
     def uses(self, group: Group) -> int:
         """How often a step runs a group's op: the output projection once more for every MTP step."""
-        return len(group.nodes) * (1 + self.costed.draft_steps if group.cost.at_logits else 1)
+        return len(group.nodes) * (1 + self.costed.graph.mtp_steps if group.cost.at_logits else 1)
 
     def passes(self, group: Group, again: bool) -> int:
         """Forward passes that a training step on a group takes, the backward pass counted as so many."""

@@ -133,6 +133,11 @@ class Graph:
         """Shape of every owned parameter by its key `<scope>.<param>`."""
         return {f"{self.scopes[n.id]}.{p.name}": p.shape for n, p in self.params()}
 
+    @property
+    def mtp_steps(self) -> int:
+        """How many steps of multi-token prediction there are: outputs `mtp.1`, `mtp.2`, ..."""
+        return sum(name.startswith("mtp.") for name, _ in self.outputs)
+
     def in_mtp(self, node: Node) -> bool:
         """Whether a node serves multi-token prediction only."""
         return node.region == MTP_LAYERS or node.id.startswith("mtp")

@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc import __version__
+from archc.graphfile import read_graph
 from archc.hub.checkpoint import Checkpoint, is_file_name, staged
 from archc.ir.formats import get_format
 from archc.ir.graph import Graph
 from archc.ir.op import Param
-from archc.ir.text import CHECKPOINT_GRAPH, PACKAGE_GRAPH, parse_graph, print_graph
-from archc.ir.verify import verify
+from archc.ir.text import CHECKPOINT_GRAPH, PACKAGE_GRAPH, print_graph
 from archc.ir.weight_expr import Dequantise, Old, Transpose, WeightExpr
 from archc.ir.weight_formats import packing
 from archc.ir.weightmap import WeightMap
-from archc.kernels.errors import GraphError, UnsupportedError, WeightError
+from archc.kernels.errors import UnsupportedError, WeightError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,7 +166,7 @@ def load_checkpoint(directory: str | Path) -> CheckpointDir:
     folder = Path(directory)
     if not is_checkpoint_dir(folder):
         raise WeightError(f"{folder}: {_what_it_is(folder)}")
-    graph = _read_graph(folder / GRAPH)
+    graph = read_graph(folder / GRAPH)
     tensors = Checkpoint(folder)
     _check_shapes(folder, stored_shapes(graph), tensors)
     history = tuple(_read_json(folder / HISTORY, list)) if (folder / HISTORY).is_file() else ()
@@ -181,14 +181,6 @@ def _what_it_is(folder: Path) -> str:
         return "a compiled package, not a checkpoint: give the checkpoint that it was compiled from"
     hint = ": import it first with `archc import`" if (folder / "config.json").is_file() else ""
     return f"not an archc checkpoint, it has no {GRAPH}{hint}"
-
-
-def _read_graph(file: Path) -> Graph:
-    graph = parse_graph(_read_text(file), file=str(file))
-    try:
-        return verify(graph)
-    except GraphError as error:
-        raise GraphError(f"{file}: {error}") from None
 
 
 def _check_shapes(folder: Path, wanted: Mapping[str, tuple[int, ...]], tensors: Checkpoint) -> None:

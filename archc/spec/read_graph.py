@@ -21,7 +21,7 @@ def read_graph(graph: Graph) -> Spec:
             raise UnsupportedError(f"`{graph.name}` has no `{name}`: a spec describes language models only")
     embedding = graph.node("embedding").op
     mtp = _blocks(graph, MTP_LAYERS)
-    steps = sum(name.startswith("mtp.") for name, _ in graph.outputs)
+    steps = graph.mtp_steps
     spec = Spec(
         name=graph.name,
         d_model=embedding.dims["d_model"].size,

@@ -62,7 +62,7 @@ def summarise(graph: Graph) -> Summary:
         pattern=_pattern(graph, LAYERS),
         layers=len(graph.blocks.get(LAYERS, ())),
         mtp_pattern=_pattern(graph, MTP_LAYERS),
-        mtp_steps=sum(name.startswith("mtp.") for name, _ in graph.outputs),
+        mtp_steps=graph.mtp_steps,
         kinds=tuple(_kind(graph, a, b) for a, b in zip(one.nodes, two.nodes, strict=True) if a.params or a.state_bytes),
         params=one.params,
         weights_bytes=one.memory.weights_bytes,
