@@ -1,41 +1,136 @@
-"""`archc show`: a model at a glance."""
+"""`archc show`: a model at a glance, one block of it in full, or a picture of it."""
 
 from __future__ import annotations
 
+import importlib
 import json
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from archc.ir.graph import Graph
+    from archc.viz.overlay import Overlay
+
+# Option -> the function of (graph, overlays) that makes the file's text.
+PICTURES = {
+    "html": "archc.viz.page:page",
+    "svg": "archc.viz.picture:picture",
+    "dot": "archc.viz.dot:dot",
+    "mermaid": "archc.viz.mermaid:mermaid",
+    "model_explorer": "archc.viz.model_explorer:model_explorer",
+    "netron": "archc.viz.netron:netron",
+}
+FILE = "FILE"
+Out = Path | None
 
 
 def show(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A spec, zoo name, checkpoint, IR text, config.json.")],
+    layer: Annotated[int | None, typer.Option(help="One layer in full: every op, parameter, axis and shape.")] = None,
+    op: Annotated[str | None, typer.Option(help="One op in full, by scope or id: layers.17.mixer.")] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="Statistics of every tensor of a checkpoint.")] = False,
+    overlay: Annotated[list[Path] | None, typer.Option(metavar=FILE, help="Values to draw: docs/overlay.md.")] = None,
+    html: Annotated[Out, typer.Option(metavar=FILE, help="Write an interactive page, whole in one file.")] = None,
+    svg: Annotated[Out, typer.Option(metavar=FILE, help="Write a picture.")] = None,
+    dot: Annotated[Out, typer.Option(metavar=FILE, help="Write the graph for Graphviz.")] = None,
+    mermaid: Annotated[Out, typer.Option(metavar=FILE, help="Write a Mermaid flowchart.")] = None,
+    model_explorer: Annotated[Out, typer.Option(metavar=FILE, help="Write JSON for Google Model Explorer.")] = None,
+    netron: Annotated[Out, typer.Option(metavar=FILE, help="Write a .netron file for Netron.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the same figures.")] = False,
+    as_spec: Annotated[bool, typer.Option("--spec", help="Print the model as a spec instead.")] = False,
     as_text: Annotated[bool, typer.Option("--ir", help="Print the graph's text form instead.")] = False,
     as_graph: Annotated[bool, typer.Option("--ir-json", help="Print the graph's JSON form instead.")] = False,
 ) -> None:
-    """Layer pattern, a table of the kinds of block, totals, and the state of a sequence."""
+    """Layer pattern, a table of the kinds of block, totals, and the state of a sequence; or a picture.
+
+    A FILE of `-` is standard output. Several pictures can be written at once.
+    """
     from archc.resolve import load
 
-    if as_json + as_text + as_graph > 1:
-        raise typer.BadParameter("--json, --ir and --ir-json exclude one another")
+    _exclude({"--json": as_json, "--spec": as_spec, "--ir": as_text, "--ir-json": as_graph})
+    _exclude({"--layer": layer is not None, "--op": op is not None})
     graph = load(model)
+    files = {
+        "html": html,
+        "svg": svg,
+        "dot": dot,
+        "mermaid": mermaid,
+        "model_explorer": model_explorer,
+        "netron": netron,
+    }
+    drawn = {name: out for name, out in files.items() if out is not None}
+    if as_spec or as_text or as_graph:
+        typer.echo(_other_form(graph, as_spec=as_spec, as_text=as_text), nl=False)
+        return
+    overlays = _overlays(graph, overlay or [])
+    if drawn:
+        _draw(graph, overlays, drawn)
+        return
+    if stats:
+        from archc.viz.statistics import show_statistics
+
+        show_statistics(model, graph, layer=layer, op=op, as_json=as_json)
+        return
+    _print(graph, overlays, layer=layer, op=op, as_json=as_json)
+
+
+def _exclude(given: Mapping[str, bool]) -> None:
+    if sum(given.values()) > 1:
+        *most, last = given
+        raise typer.BadParameter(f"{', '.join(most)} and {last} exclude one another")
+
+
+def _other_form(graph: Graph, *, as_spec: bool, as_text: bool) -> str:
+    if as_spec:
+        from archc.spec.model import spec_from_graph
+
+        return spec_from_graph(graph).to_yaml()
     if as_text:
         from archc.ir.text import print_graph
 
-        typer.echo(print_graph(graph), nl=False)
-        return
-    if as_graph:
-        from archc.ir.graph_json import graph_to_json
+        return print_graph(graph)
+    from archc.ir.graph_json import graph_to_json
 
-        typer.echo(json.dumps(graph_to_json(graph), indent=2))
+    return json.dumps(graph_to_json(graph), indent=2) + "\n"
+
+
+def _overlays(graph: Graph, files: list[Path]) -> tuple[Overlay, ...]:
+    if not files:
+        return ()
+    from archc.viz.overlay import load_overlays
+
+    return load_overlays(files, graph)
+
+
+def _draw(graph: Graph, overlays: tuple[Overlay, ...], files: Mapping[str, Path]) -> None:
+    """Make every picture before any is written."""
+    from archc.outfile import write_whole
+
+    made = {out: _picture(name)(graph, overlays) for name, out in files.items()}
+    for out, text in made.items():
+        write_whole(out, text)
+        if str(out) != "-":
+            typer.echo(f"wrote {out}", err=True)
+
+
+def _picture(name: str) -> Any:
+    module, _, function = PICTURES[name].partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _print(graph: Graph, overlays: tuple[Overlay, ...], *, layer: int | None, op: str | None, as_json: bool) -> None:
+    if layer is not None or op is not None:
+        from archc.viz.block import view
+        from archc.viz.terminal_block import print_view
+
+        shown = view(graph, layer=layer, op=op, overlays=overlays)
+        typer.echo(json.dumps(shown.to_json(), indent=2)) if as_json else print_view(shown)
         return
     from archc.viz.summary import summarise
-
-    summary = summarise(graph)
-    if as_json:
-        typer.echo(json.dumps(summary.to_json(), indent=2))
-        return
     from archc.viz.terminal import print_summary
 
-    print_summary(summary)
+    summary = summarise(graph, overlays)
+    typer.echo(json.dumps(summary.to_json(), indent=2)) if as_json else print_summary(summary)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archc.ir.cost import cost_sheet
 from archc.ir.cost_sheet import NodeCost, ParamFigures
 from archc.ir.graph import LAYERS, MTP_LAYERS, Graph
 from archc.ir.op import Op
 from archc.spec.pattern import write_pattern
+
+if TYPE_CHECKING:
+    from archc.viz.overlay import Overlay
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Summary:
         return data
 
 
-def summarise(graph: Graph) -> Summary:
+def summarise(graph: Graph, overlays: Sequence[Overlay] = ()) -> Summary:
     """The summary of a graph."""
     one, two = (cost_sheet(graph, context=tokens, batch=1) for tokens in (1, 2))
     return Summary(

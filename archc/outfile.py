@@ -1,0 +1,26 @@
+"""Writing one file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+
+def write_whole(out: Path, text: str) -> None:
+    """Write `text` to `out`, `-` being standard output: under a name of its own first, then renamed into place.
+
+    Raises OSError, which names the file, and then leaves what was there."""
+    if str(out) == "-":
+        sys.stdout.write(text)
+        return
+    if out.is_dir():
+        raise IsADirectoryError(21, "Is a directory", str(out))
+    partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, out)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(out)) from error
