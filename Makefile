@@ -10,13 +10,14 @@ INSTALLED := $(VENV)/.installed
 ORACLES := $(VENV)/.oracles
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help venv demo test slow nightly lint wheel-check clean
+.PHONY: help venv demo test browser slow nightly lint wheel-check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo         cost of a zoo model; compile, train (2 minutes), save and sample a tiny hybrid"
 	@echo "make test         the default tests (minutes)"
-	@echo "make slow         the slow tests"
+	@echo "make slow         the slow tests, some of them in a browser"
+	@echo "make browser      make sure that there is a Chromium"
 	@echo "make nightly      the nightly tests, against mamba-ssm among others; kept in docs/nightly.txt"
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make wheel-check  build a wheel and use it in a clean environment outside the checkout"
@@ -40,7 +41,11 @@ demo: venv
 test: venv
 	$(PYTEST) -m "not slow and not nightly" -n $(JOBS)
 
-slow: venv
+# A real Chromium, for the tests that open pages.
+browser:
+	@.ci/browser
+
+slow: venv browser
 	$(PYTEST) -m "slow and not nightly" -n $(JOBS)
 
 # What the nightly tests compare with beside transformers: mamba-ssm's own kernels, run on the CPU by Triton's
@@ -54,7 +59,7 @@ $(ORACLES): $(INSTALLED)
 	@touch $@
 
 # The last output is kept in docs/nightly.txt.
-nightly: $(ORACLES)
+nightly: $(ORACLES) browser
 	@bash -c 'set -o pipefail; { date -u +%F; $(PYTEST) -ra tests/kernels/test_mamba_ssm.py && $(PYTEST) -ra -m nightly -n $(JOBS); } 2>&1 | tee docs/nightly.txt'
 
 lint: venv
