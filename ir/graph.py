@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 OpT = TypeVar("OpT", bound=Op)
 
 LAYERS, MTP_LAYERS = "layers", "mtp.layers"
+SHORT_HASH = 16
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Node:
 class Graph:
     """A model: nodes in topological order, inputs by id, outputs by name (hidden, logits, mtp.1, ...).
 
-    `formats` gives the model's own formats by class: weights, kv, ssm, conv, activations.
+    `formats` gives the model's own formats by class: weights, kv, ssm, conv, activations. `lineage` names the graphs
+    that passes made this one from, oldest first: ids mean the same in two graphs whose `ancestry` meets.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Graph:
     outputs: tuple[tuple[str, str], ...]
     inputs: tuple[tuple[str, tuple[Axis, ...]], ...] = (("tokens", (FREE_BATCH, FREE_TOKENS)),)
     formats: tuple[tuple[str, str], ...] = ()
+    lineage: tuple[str, ...] = ()
 
     # -- looking things up -----------------------------------------------------------------------------------------
 
@@ -160,10 +163,20 @@ class Graph:
 
     @functools.cached_property
     def hash(self) -> str:
-        """sha256 of the text form, the name left out."""
+        """sha256 of the text form, name and lineage left out: what the model is, not where it comes from."""
         from archc.ir.text import print_graph
 
-        return hashlib.sha256(print_graph(dataclasses.replace(self, name="_")).encode()).hexdigest()
+        return hashlib.sha256(print_graph(dataclasses.replace(self, name="_", lineage=())).encode()).hexdigest()
+
+    @property
+    def short_hash(self) -> str:
+        """The digits of `hash` by which a lineage names a graph."""
+        return self.hash[:SHORT_HASH]
+
+    @property
+    def ancestry(self) -> frozenset[str]:
+        """This graph and those it was made from."""
+        return frozenset((self.short_hash, *self.lineage))
 
     def cost(self, profile: HardwareProfile | None = None, **workload: Any) -> CostSheet:
         """What the model costs: `workload` is what `archc.ir.cost.cost_sheet` takes (context, batch, format, ...)."""
@@ -172,6 +185,11 @@ class Graph:
         return cost_sheet(self, profile, **workload)
 
     # -- building new graphs ---------------------------------------------------------------------------------------
+
+    def made_from(self, parent: Graph) -> Self:
+        """This graph as a pass made it from `parent`; one that is as it was keeps its lineage."""
+        before = dataclasses.replace(self, lineage=parent.lineage)
+        return before if before == parent else dataclasses.replace(self, lineage=(*parent.lineage, parent.short_hash))
 
     def with_dims(self, change: Callable[[Dim], Dim]) -> Self:
         """The graph with every dim replaced."""

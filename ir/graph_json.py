@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, NotRequired
 
@@ -15,10 +16,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from archc.ir.dims import FREE_BATCH, FREE_TOKENS, Dim
-from archc.ir.graph import Graph, Node
+from archc.ir.graph import SHORT_HASH, Graph, Node
 from archc.ir.op import Op, field_types, op_class, record_type
 from archc.ir.text import dim_roles
-from archc.kernels.errors import ArchcError, GraphError, UnknownName
+from archc.kernels.errors import ArchcError, GraphError, UnknownName, quoted
 
 VERSION = 1
 FREE = {d.name: d for d in (FREE_BATCH, FREE_TOKENS)}
@@ -53,10 +54,11 @@ class NodeJSON(TypedDict):
 
 @with_config(_STRICT)
 class GraphJSON(TypedDict):
-    """A graph; `archc_graph` is the version of this form."""
+    """A graph; `archc_graph` is the version of this form. `lineage` is left out where there is none."""
 
     archc_graph: int
     name: str
+    lineage: NotRequired[list[str]]
     formats: dict[str, str]
     dims: list[DimJSON]
     inputs: dict[str, list[str]]
@@ -66,7 +68,7 @@ class GraphJSON(TypedDict):
 
 def graph_to_json(graph: Graph) -> GraphJSON:
     """The JSON form; `graph_from_json` gives an equal graph back."""
-    return {
+    found: GraphJSON = {
         "archc_graph": VERSION,
         "name": graph.name,
         "formats": dict(graph.formats),
@@ -75,6 +77,9 @@ def graph_to_json(graph: Graph) -> GraphJSON:
         "nodes": [_node_json(n) for n in graph.nodes],
         "outputs": dict(graph.outputs),
     }
+    if graph.lineage:
+        found["lineage"] = list(graph.lineage)
+    return found
 
 
 def _dim_json(dim: Dim) -> DimJSON:
@@ -129,6 +134,7 @@ def graph_from_json(data: Any, *, file: str = "<json>") -> Graph:
         version = found["archc_graph"]
         raise GraphError(f"{file}: version {version} of the JSON form is unknown: this archc reads {VERSION}")
     reader = _Reader(file)
+    reader.lineage(found.get("lineage", []))
     reader.dims(found["dims"])
     return Graph(
         found["name"],
@@ -136,6 +142,7 @@ def graph_from_json(data: Any, *, file: str = "<json>") -> Graph:
         tuple(found["outputs"].items()),
         tuple((name, tuple(reader.dim(f"inputs.{name}", d) for d in axes)) for name, axes in found["inputs"].items()),
         tuple(found["formats"].items()),
+        tuple(found.get("lineage", [])),
     )
 
 
@@ -152,6 +159,11 @@ class _Reader:
 
     def error(self, at: str, message: object) -> GraphError:
         return GraphError(f"{self.file}: {at}: {message}")
+
+    def lineage(self, given: list[str]) -> None:
+        for i, name in enumerate(given):
+            if not re.fullmatch(f"[0-9a-f]{{{SHORT_HASH}}}", name):
+                raise self.error(f"lineage.{i}", f"expected {SHORT_HASH} hexadecimal digits, got {quoted(name)}")
 
     def dims(self, given: list[DimJSON]) -> None:
         for i, d in enumerate(given):

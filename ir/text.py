@@ -16,7 +16,8 @@
     output logits = lm_head
 
 A role's dim is `<node id>.<role>`, else the owner's, else the graph-wide `<role>`, unless the braces say otherwise; an
-attribute that is not printed has its default. `@owner` uses that node's parameters.
+attribute that is not printed has its default. `@owner` uses that node's parameters. A graph that passes made has a line
+`lineage 0f3a5bd1c2e49876 ...` after its name: the hashes of the graphs before each of them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from archc.ir.dims import FREE_BATCH, FREE_TOKENS, Axis, Dim
-from archc.ir.graph import Graph, Node
+from archc.ir.graph import SHORT_HASH, Graph, Node
 from archc.ir.op import Op, field_types, op_class
 from archc.ir.text_line import Line, print_value
 from archc.kernels.errors import ArchcError, ParseError, Place, suggestion
@@ -48,6 +49,8 @@ def print_graph(graph: Graph) -> str:
 def _lines(graph: Graph) -> Iterator[str]:
     yield f"archc graph {VERSION}"
     yield f"name {graph.name}"
+    if graph.lineage:
+        yield "lineage " + " ".join(graph.lineage)
     if graph.formats:
         yield "formats " + " ".join(f"{k}={v}" for k, v in graph.formats)
     for dim in graph.dims.values():
@@ -114,6 +117,7 @@ class _Parser:
     def __init__(self, file: str) -> None:
         self.file = file
         self.name = ""
+        self.lineage: tuple[str, ...] = ()
         self.formats: tuple[tuple[str, str], ...] = ()
         self.dims: dict[str, Dim] = {}
         self.nodes: list[Node] = []
@@ -129,7 +133,8 @@ class _Parser:
         for line in lines[1:]:
             self._statement(line)
             line.end()
-        return Graph(self.name, tuple(self.nodes), tuple(self.outputs), tuple(self.inputs), self.formats)
+        nodes, outputs, inputs = tuple(self.nodes), tuple(self.outputs), tuple(self.inputs)
+        return Graph(self.name, nodes, outputs, inputs, self.formats, self.lineage)
 
     def _header(self, line: Line) -> None:
         line.expect("archc")
@@ -160,6 +165,14 @@ class _Parser:
 
     def _name_line(self, line: Line) -> None:
         self.name = line.word("a name")
+
+    def _lineage_line(self, line: Line) -> None:
+        if self.lineage:
+            raise line.error("`lineage` is given twice", 1)
+        found = [line.digits(SHORT_HASH)]
+        while not line.done:
+            found.append(line.digits(SHORT_HASH))
+        self.lineage = tuple(found)
 
     def _formats_line(self, line: Line) -> None:
         found = []

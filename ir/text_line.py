@@ -14,7 +14,8 @@ from archc.kernels.errors import ParseError, Place, quoted, suggestion
 
 _TOKEN = re.compile(r'\s*(?:(?P<number>-?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|inf)(?![\w.]))'
                     r'|(?P<word>[A-Za-z_][\w.\-]*)'
-                    r'|(?P<string>"(?:[^"\\]|\\.)*")|(?P<mark>[=(){}\[\],:@;]))')  # fmt: skip
+                    r'|(?P<string>"(?:[^"\\]|\\.)*")|(?P<mark>[=(){}\[\],:@;])'
+                    r'|(?P<digits>[0-9][0-9a-f]*(?![\w.\-])))')  # fmt: skip
 _WORD = re.compile(r"[A-Za-z_][\w.\-]*")
 _MAX_DEPTH, _MAX_DIGITS = 64, 100
 _WORDS = {"true": True, "false": False, "none": None, "inf": math.inf}
@@ -80,6 +81,13 @@ class Line:
             raise self._expected(what)
         return int(self._number())
 
+    def digits(self, count: int) -> str:
+        """So many hexadecimal digits, which may read as a number or a word."""
+        if not re.fullmatch(f"[0-9a-f]{{{count}}}", self.peek()):
+            raise self._expected(f"{count} hexadecimal digits")
+        self.at += 1
+        return self.tokens[self.at - 1].text
+
     def end(self) -> None:
         if not self.done:
             raise self.error(f"unexpected {quoted(self.peek())}")
@@ -96,7 +104,7 @@ class Line:
             found = self._record(annotation) if self.peek() == "{" else self._tuple()
             self.depth -= 1
             return found
-        if self.done or self.tokens[self.at].kind == "mark":
+        if self.done or self.tokens[self.at].kind in ("mark", "digits"):
             raise self._expected("a value")
         token = self.tokens[self.at]
         if token.kind == "number":

@@ -51,12 +51,16 @@ class Pipeline:
             raise PassError("\n".join(["the pipeline does not fit together:", *problems]))
 
     def steps(self, graph: Graph, ctx: Context | None = None) -> Iterator[Step]:
-        """Run the passes, one Step each; every graph is verified (and goes through its text with ARCHC_CHECK=1)."""
+        """Run the passes, one Step each; every graph is verified (and goes through its text with ARCHC_CHECK=1).
+
+        Each graph's lineage names the ones before it.
+        """
         ctx = ctx or Context()
         self.check(ctx.holds)
         for one in self.passes:
             before = graph
-            graph, weights = one.apply(graph, ctx)
+            made, weights = one.apply(graph, ctx)
+            graph = made.made_from(before)
             _checked(one, before, graph, weights)
             ctx = Context((ctx.holds - one.breaks) | one.provides)
             yield Step(one, graph, weights)

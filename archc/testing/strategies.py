@@ -81,7 +81,7 @@ def floats() -> st.SearchStrategy[float]:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
-    """A model of random blocks: every registered op, per-layer dims, shared parameters, MTP and formats."""
+    """A model of random blocks: every registered op, per-layer dims, shared parameters, MTP, formats and lineage."""
     name = draw(st.from_regex(r"[a-z][a-z0-9_.\-]{0,12}", fullmatch=True))
     graph = build_model(
         name=name,
@@ -93,7 +93,8 @@ def graphs(draw: st.DrawFn) -> Graph:
         mtp=draw(st.none() | mtps()),
         formats=tuple(draw(st.dictionaries(st.sampled_from(CLASSES), st.sampled_from(sorted(FORMATS)))).items()),
     )
-    return dataclasses.replace(graph, nodes=tuple(draw(formatted(n)) for n in graph.nodes))
+    lineage = tuple(draw(st.lists(st.from_regex(r"[0-9a-f]{16}", fullmatch=True), max_size=2)))
+    return dataclasses.replace(graph, nodes=tuple(draw(formatted(n)) for n in graph.nodes), lineage=lineage)
 
 
 def mtps() -> st.SearchStrategy[MTP]:

@@ -32,6 +32,7 @@ def test_every_zoo_model_round_trips(name: str) -> None:
     ("change", "message"),
     [
         ({"archc_graph": 7}, "m.json: version 7 of the JSON form is unknown: this archc reads 1"),
+        ({"lineage": ["0123"]}, "m.json: lineage.0: expected 16 hexadecimal digits, got `0123`"),
         ({"name": 3}, "name: input should be a valid string"),
         ({"nods": []}, "nods: extra inputs are not permitted"),
         ({"dims": [{"name": "a", "size": "4"}]}, "dims.0.size: input should be a valid integer"),

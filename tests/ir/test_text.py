@@ -56,6 +56,16 @@ def test_print_is_what_was_parsed() -> None:
     assert print_graph(parse_graph(SMALL)) == SMALL
 
 
+@pytest.mark.parametrize("first", ["0123456789abcdef", "1234567890123456", "12e4567890123456", "deadbeefdeadbeef"])
+def test_lineage_is_a_line_and_not_in_the_hash(first: str) -> None:
+    text = SMALL.replace("name small\n", f"name small\nlineage {first} ffffffffffffffff\n")
+    graph = parse_graph(text)
+    assert graph.lineage == (first, "ffffffffffffffff") and print_graph(graph) == text
+    plain = parse_graph(SMALL)
+    assert graph.hash == plain.hash and graph != plain
+    assert graph.ancestry == {plain.hash[:16], first, "ffffffffffffffff"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "column", "message"),
     [
@@ -69,6 +79,10 @@ def test_print_is_what_was_parsed() -> None:
         ("layers:\n", "", 8, 1, "stands in no region"),
         ("norm = rms_norm(L0.add)", "norm = rms_norm(L0.add) ~", 12, 25, "unexpected character"),
         ("@embedding", "embedding", 13, 25, "unexpected `embedding`"),
+        ("name small", "name small\nlineage", 3, 8, "expected 16 hexadecimal digits, got `end of line`"),
+        ("name small", "name small\nlineage 12ab", 3, 9, "expected 16 hexadecimal digits, got `12ab`"),
+        ("name small", f"name small\nlineage {16 * 'a'}\nlineage {16 * '1'}", 4, 1, "`lineage` is given twice"),
+        ("activation=relu2", "alpha=12ab", 10, 34, "expected a value, got `12ab`"),
     ],
 )
 def test_parse_errors_point_at_the_place(old: str, new: str, line: int, column: int, message: str) -> None:
