@@ -1,28 +1,32 @@
-"""A model at a glance: its pattern, its kinds of block, totals and state. Plain data for the terminal and for JSON."""
+"""A model at a glance: its layers, its kinds of block, totals and state. Plain data for the terminal and for JSON."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from archc.ir.cost import cost_sheet
 from archc.ir.cost_sheet import NodeCost, ParamFigures
 from archc.ir.graph import LAYERS, MTP_LAYERS, Graph
-from archc.ir.op import Op
 from archc.spec.pattern import write_pattern
+from archc.viz.layers import Strip, block_letters, node_letter, strip
 
 if TYPE_CHECKING:
     from archc.viz.overlay import Overlay
+    from archc.viz.overlay_rows import Rows
+
+__all__ = ["Kind", "Summary", "block_letters", "summarise"]
 
 
 @dataclass(frozen=True)
 class Kind:
     """Nodes of one kind and equal sizes: how many, where the first stands, parameters and state of one.
 
-    Of a sequence's state, `state_bytes_fixed` is there however long it is, and `state_bytes_per_token` is added by
-    every token (up to the window, where there is one)."""
+    `letter` is marked as the layers are where all of them are of one mark. Of a sequence's state, `state_bytes_fixed`
+    is there however long it is, and `state_bytes_per_token` is added by every token (up to the window, where there is
+    one)."""
 
     letter: str
     kind: str
@@ -33,6 +37,10 @@ class Kind:
     state_bytes_fixed: int
     state_bytes_per_token: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**dataclasses.asdict(self), "sizes": dict(self.sizes)}
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -40,57 +48,90 @@ class Summary:
 
     name: str
     hash: str
-    pattern: str
-    layers: int
-    mtp_pattern: str
+    layers: Strip
+    mtp: Strip
     mtp_steps: int
     kinds: tuple[Kind, ...]
     params: ParamFigures
     weights_bytes: int
     weight_formats: tuple[str, ...]
+    overlays: tuple[Rows, ...]
+
+    @property
+    def state_bytes_per_token(self) -> int:
+        """Bytes of state that a token adds."""
+        return sum(kind.count * kind.state_bytes_per_token for kind in self.kinds)
+
+    @property
+    def state_bytes_fixed(self) -> int:
+        """Bytes of state of a sequence however long it is."""
+        return sum(kind.count * kind.state_bytes_fixed for kind in self.kinds)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        data = dataclasses.asdict(self)
-        data["kinds"] = [{**kind, "sizes": dict(kind["sizes"])} for kind in data["kinds"]]
-        return data
+        """Plain data for JSON: `layers` and `mtp_layers` count them, `blocks` and `mtp_blocks` list them."""
+        overlays = {"overlays": [rows.overlay.to_json() for rows in self.overlays]} if self.overlays else {}
+        return {
+            "name": self.name,
+            "hash": self.hash,
+            **_strip_json("", self.layers),
+            **_strip_json("mtp_", self.mtp),
+            "mtp_steps": self.mtp_steps,
+            "kinds": [kind.to_json() for kind in self.kinds],
+            "params": dataclasses.asdict(self.params),
+            "weights_bytes": self.weights_bytes,
+            "weight_formats": list(self.weight_formats),
+            "state_bytes_per_token": self.state_bytes_per_token,
+            "state_bytes_fixed": self.state_bytes_fixed,
+            **overlays,
+        }
 
 
 def summarise(graph: Graph, overlays: Sequence[Overlay] = ()) -> Summary:
     """The summary of a graph."""
     one, two = (cost_sheet(graph, context=tokens, batch=1) for tokens in (1, 2))
+    layers, mtp = strip(graph, LAYERS), strip(graph, MTP_LAYERS)
+    regions = ((LAYERS, layers), (MTP_LAYERS, mtp))
+    marks = {(region, layer.block): layer.mark for region, of in regions for layer in of.layers}
+    costed = zip(one.nodes, two.nodes, strict=True)
     return Summary(
         name=graph.name,
         hash=graph.hash,
-        pattern=_pattern(graph, LAYERS),
-        layers=len(graph.blocks.get(LAYERS, ())),
-        mtp_pattern=_pattern(graph, MTP_LAYERS),
+        layers=layers,
+        mtp=mtp,
         mtp_steps=graph.mtp_steps,
-        kinds=tuple(_kind(graph, a, b) for a, b in zip(one.nodes, two.nodes, strict=True) if a.params or a.state_bytes),
+        kinds=tuple(_kind(graph, marks, a, b) for a, b in costed if a.params or a.state_bytes),
         params=one.params,
         weights_bytes=one.memory.weights_bytes,
         weight_formats=tuple(dict.fromkeys(graph.weight_format(node, param.name) for node, param in graph.params())),
+        overlays=_rows(graph, overlays),
     )
 
 
-def _pattern(graph: Graph, region: str) -> str:
-    """The layer pattern of a region, in the usual letters; a block of several ops is all of theirs."""
-    letters = ("".join(_letters(graph, region, block)) for block in graph.blocks.get(region, ()))
-    return write_pattern(list(letters))
+def _rows(graph: Graph, overlays: Sequence[Overlay]) -> tuple[Rows, ...]:
+    if not overlays:
+        return ()
+    from archc.viz.overlay_rows import rows
+
+    return tuple(rows(graph, overlay) for overlay in overlays)
 
 
-def _letters(graph: Graph, region: str, block: str) -> Iterator[str]:
-    return (_letter(node.op) for node in graph.block_nodes(region, block) if _letter(node.op))
+def _strip_json(prefix: str, of: Strip) -> dict[str, Any]:
+    return {
+        f"{prefix}pattern": write_pattern([layer.letter for layer in of.layers]),
+        f"{prefix}folded": of.folded,
+        f"{prefix}layers": len(of.layers),
+        f"{prefix}blocks": [layer.to_json() for layer in of.layers],
+        f"{prefix}variants": [variant.to_json() for variant in of.variants],
+    }
 
 
-def _letter(op: Op) -> str:
-    """The letter of a block's op; none for joints and norms."""
-    return op.usual_letter() if op.Fields is not None else ""
-
-
-def _kind(graph: Graph, one: NodeCost, two: NodeCost) -> Kind:
+def _kind(graph: Graph, marks: Mapping[tuple[str, str], str], one: NodeCost, two: NodeCost) -> Kind:
+    nodes = [graph.node(name) for name in one.nodes]
+    letter = node_letter(nodes[0])
+    shared = {marks.get((node.region, node.block), "") for node in nodes}
+    mark = shared.pop() if letter and len(shared) == 1 else ""
     return Kind(
-        letter=_letter(graph.node(one.nodes[0]).op),
+        letter=mark if mark.partition("'")[0] == letter else letter,
         kind=one.kind,
         first=graph.scope(one.nodes[0]),
         count=one.count,

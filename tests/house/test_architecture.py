@@ -70,7 +70,7 @@ def test_block_and_pass_keep_their_contracts(tree: Path) -> None:
 
 
 def test_the_block_shows_costs_and_compiles(tree: Path) -> None:
-    assert "2 x [C, C, *]" in python(tree, "-m", "archc", "show", "short.yaml")
+    assert "2 x [C C *]" in python(tree, "-m", "archc", "show", "short.yaml")
     assert '"conv_bytes": 1536' in python(tree, "-m", "archc", "estimate", "short.yaml", "--context", "8k", "--json")
     python(tree, "-m", "archc", "compile", "short.yaml", "-o", "build/short", "--init", "0")
     assert "class ShortConv(nn.Module):" in (tree / "build/short/modeling.py").read_text(encoding="utf-8")

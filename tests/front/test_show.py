@@ -1,0 +1,228 @@
+"""`archc show` on a terminal: 80 columns, with and without colour, and the same figures as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from archc import zoo
+from archc.cli import app
+from archc.ir.formats import get_format
+from archc.ir.graph import Graph
+from archc.resolve import load
+from archc.viz.layers import strip
+from archc.viz.overlay import Choices, Overlay, Units, Value, overlay_json
+from archc.viz.summary import summarise
+from archc.viz.terminal import print_summary
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def archc(*arguments: object) -> str:
+    """What a command prints; errors are raised."""
+    result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+class Screen:
+    """A terminal of 80 columns that remembers what is printed on it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+
+    def shows(self, printer: Any, *values: Any, encoding: str = "utf-8", **options: Any) -> str:
+        """What `printer` prints of `values`, none of whose lines is too long."""
+        raw = io.BytesIO()
+        file = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
+        given = {"width": 80, "force_terminal": True, "color_system": None, "highlight": False, "legacy_windows": False}
+        out = Console(file=file, **{**given, **options})
+        self.monkeypatch.setitem(printer.__globals__, "console", lambda: out)
+        printer(*values)
+        text = raw.getvalue().decode(encoding)
+        assert max(len(ANSI.sub("", line)) for line in text.splitlines()) <= 80, text
+        return text
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """A terminal of 80 columns."""
+    return Screen(monkeypatch)
+
+
+def narrowed(graph: Graph, sizes: dict[str, int]) -> Graph:
+    """The graph with some dims of other sizes."""
+    return graph.with_dims(lambda d: dataclasses.replace(d, size=sizes.get(d.name, d.size)))
+
+
+def lines(text: str) -> list[str]:
+    """Lines without what stands at their ends."""
+    return [line.rstrip() for line in text.splitlines()]
+
+
+# -- the summary -------------------------------------------------------------------------------------------------------
+
+
+def test_the_head_of_nano_9b(screen: Screen) -> None:
+    text = screen.shows(print_summary, summarise(load("nemotron-nano-9b-v2")), no_color=True)
+    assert lines(ANSI.sub("", text))[:6] == [
+        "nemotron-nano-9b-v2  8.89B parameters, 56 layers",
+        "",
+        "  0  M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-",
+        "     2 x [3 x [M -] M] * - 3 x [2 x [M -] M * - M -] M 6 x [M -]",
+        "     M mamba2   - mlp   * attention",
+        "     attention in layers 14, 21, 30, 39",
+    ]
+
+
+def test_every_line_of_a_long_strip_says_where_it_begins(screen: Screen) -> None:
+    shown = lines(screen.shows(print_summary, summarise(load("nemotron-3-ultra-550b-a55b"))))
+    assert [line[:9] for line in shown if re.match(r" *\d+  [ME*]", line)] == ["  0  MEME", " 60  EMEM", "  0  *E"]
+    assert "     attention in layers 7, 14, 23, 32, 39, 48, 57, 64, 73, 82, 89, 98" in shown
+    assert "multi-token prediction, 1 step" in shown
+
+
+@pytest.mark.parametrize("model", zoo.names())
+def test_json_has_what_the_graph_has(model: str, screen: Screen) -> None:
+    graph, shown = load(model), json.loads(archc("show", model, "--json"))
+    blocks = graph.blocks["layers"]
+    assert (shown["hash"], shown["layers"]) == (graph.hash, len(blocks))
+    assert [block["block"] for block in shown["blocks"]] == list(blocks)
+    for block in shown["blocks"]:
+        op = graph.node(f"{block['block']}.mixer").op
+        assert (block["kind"], block["letter"]) == (op.kind, op.usual_letter())
+        assert block["sizes"] == {role: dim.size for role, dim in op.dims.items()}
+    assert sum(kind["count"] for kind in shown["kinds"] if kind["letter"]) == len(blocks) + shown["mtp_layers"]
+    screen.shows(print_summary, summarise(graph))
+
+
+def test_colour_only_where_there_is_some(screen: Screen) -> None:
+    summary = summarise(load("tiny-hybrid"))
+    assert "48;2;" in screen.shows(print_summary, summary, color_system="truecolor")
+    plain = screen.shows(print_summary, summary, force_terminal=False)
+    assert "\x1b" not in plain and "\x1b" not in archc("show", "tiny-hybrid")
+    assert lines(ANSI.sub("", screen.shows(print_summary, summary, color_system="truecolor"))) == lines(plain)
+
+
+def test_letters_are_in_the_strip_whatever_the_encoding(screen: Screen) -> None:
+    assert "  0  MEM*EMEM*E" in screen.shows(print_summary, summarise(load("tiny-hybrid")), encoding="ascii")
+
+
+def test_layers_of_other_sizes_are_marked_and_do_not_fold(screen: Screen) -> None:
+    graph = narrowed(load("tiny-dense"), {"L1.mixer.d_ff": 100, "L3.mixer.d_ff": 60, "L8.mixer.d_ff": 100})
+    assert " x " in strip(load("tiny-dense"), "layers").folded
+    summary = summarise(graph)
+    shown = screen.shows(print_summary, summary)
+    letters = [layer.mark for layer in summary.layers.layers]
+    assert (letters[1], letters[3], letters[8]) == ("-'", "-'2", "-'")
+    usual = load("tiny-dense").dims["L1.mixer.d_ff"].size
+    assert f"     -' in layers 1, 8: d_ff=100 (usually {usual})" in lines(shown)
+    assert f"     -'2 in layer 3: d_ff=60 (usually {usual})" in lines(shown)
+    assert {"-", "-'", "-'2"} <= {kind.letter for kind in summary.kinds}
+    assert summary.to_json()["variants"][0] == {
+        "mark": "-'", "layers": [1, 8], "changes": {"d_ff": {"here": "100", "usually": str(usual)}}
+    }  # fmt: skip
+
+
+def test_layers_of_other_attributes_are_told(screen: Screen) -> None:
+    shown = lines(screen.shows(print_summary, summarise(load("gpt-oss-20b"))))
+    assert "     *' in layers 2, 6, ..., 46: window=none (usually 128)" in shown
+
+
+def test_a_hundred_different_layers_stay_short(screen: Screen) -> None:
+    graph = load("nemotron-h-56b")
+    sizes = {f"L{i}.mixer.d_ff": 100 + i for i in range(118)}
+    shown = screen.shows(print_summary, summarise(narrowed(graph, sizes)))
+    assert "more that differ; --json lists them" in shown
+
+
+# -- overlays on the summary -------------------------------------------------------------------------------------------
+
+
+def overlay_file(folder: Path, title: str, nodes: dict[str, dict[str, Value]]) -> Path:
+    """A file of an overlay."""
+    file = folder / f"{title}.json"
+    file.write_text(overlay_json(Overlay(title, nodes)), encoding="utf-8")
+    return file
+
+
+def scores(graph: Graph, letters: str = "mixer") -> Iterator[tuple[str, dict[str, Value]]]:
+    """A score for every mixer, growing with depth."""
+    for i, block in enumerate(graph.blocks["layers"]):
+        yield f"{block}.{letters}", {"*": (i + 1) / 10}
+
+
+def overlay_text(screen: Screen, graph: Graph, nodes: dict[str, dict[str, Value]], **options: Any) -> list[str]:
+    """What is shown of an overlay, after its title."""
+    shown = screen.shows(print_summary, summarise(graph, [Overlay("THE TITLE", nodes)]), **options)
+    return lines(shown.partition("THE TITLE")[2])[1:]
+
+
+def test_scores_are_bars(screen: Screen) -> None:
+    graph = load("tiny-hybrid")
+    shown = overlay_text(screen, graph, dict(scores(graph)))
+    assert len(shown) == 1 + 10
+    assert shown[1].split()[:4] == ["0", "M", "mamba2", "0.1"]
+    assert [shown[i].count("█") for i in (1, 5, 10)] == [3, 16, 32]
+    assert overlay_text(screen, graph, dict(scores(graph)), encoding="ascii")[10].count("#") == 32
+
+
+def test_many_scores_fold_by_kind(screen: Screen) -> None:
+    graph = load("nemotron-3-ultra-550b-a55b")
+    shown = overlay_text(screen, graph, dict(scores(graph)))
+    assert len(shown) == 1 + 3 + 2
+    assert shown[1].split()[:7] == ["48", "x", "M", "mamba2", "48", "0.1", "5.4"]
+    assert shown[-2] == "highest: 107 (10.8), 106 (10.7), 105 (10.6), 104 (10.5), 103 (10.4)"
+    assert shown[-1] == "lowest: 0 (0.1), 1 (0.2), 2 (0.3), 3 (0.4), 4 (0.5)"
+
+
+def test_importance_and_load_are_profiles(screen: Screen) -> None:
+    graph = load("tiny-hybrid")
+    load_of = Units((0.0, 0.0, 0.5, 0.1, 0.1, 0.1, 0.1, 0.1))
+    width = Units(tuple(float(i % 50) for i in range(8 * 192)))
+    shown = overlay_text(screen, graph, {"L1.mixer": {"experts": load_of, "d_ff": width}})
+    assert shown[1].split() == ["1", "E", "moe", "experts", "8", "0", "0.125", "0.5", "█▂▂▂▂▂▁▁"]
+    assert shown[2].split()[3:8] == ["d_ff", "1536", "0", "24.3", "49"]
+    assert shown[2].split()[8].startswith("██") and shown[2].endswith("▁")
+
+
+def test_units_of_many_layers_fold(screen: Screen) -> None:
+    graph = load("nemotron-h-56b")
+    nodes: dict[str, dict[str, Value]] = {
+        f"L{i}.mixer": {"d_model": Units((float(i),) * graph.dims["d_model"].size)} for i in range(118)
+    }
+    shown = overlay_text(screen, graph, nodes)
+    assert len(shown) == 1 + 3
+    assert shown[1].split()[:5] == ["54", "x", "M", "mamba2", "d_model"]
+
+
+def test_formats_and_choices_are_words(screen: Screen) -> None:
+    graph = load("tiny-hybrid")
+    nodes: dict[str, dict[str, Value]] = {
+        **{f"L{i}.mixer": {"up_proj": get_format("nvfp4"), "d_ff": Choices((64, 128, 192))} for i in (1, 4, 6, 9)},
+        "lm_head": {"weight": get_format("fp8")},
+    }
+    shown = overlay_text(screen, graph, nodes)
+    assert [line.split() for line in shown[1:]] == [
+        ["E", "moe", "up_proj", "nvfp4", "1,", "4,", "6,", "9"],
+        ["E", "moe", "d_ff", "64,", "128,", "192", "of", "192", "1,", "4,", "6,", "9"],
+        ["lm_head", "weight", "fp8", "lm_head"],
+    ]
+
+
+def test_several_overlays_are_read_by_the_command(tmp_path: Path) -> None:
+    one = overlay_file(tmp_path, "one", {"L1.mixer": {"*": 0.5}})
+    two = overlay_file(tmp_path, "two", {"L3.mixer": {"*": -0.5}})
+    shown = lines(archc("show", "tiny-hybrid", "--overlay", one, "--overlay", two))
+    assert shown.index("one") < shown.index("two")
+    as_json = json.loads(archc("show", "tiny-hybrid", "--overlay", one, "--json"))
+    assert as_json["overlays"] == [json.loads(one.read_text())]
