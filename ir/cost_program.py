@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from archc.ir.cost_graph import Costed, live_values
+from archc.ir.cost_graph import Costed, Group, live_values
 from archc.ir.cost_op import STATE_CLASSES, bytes_sym
 from archc.ir.expr import (
     Expr,
@@ -97,6 +97,57 @@ def cost_program(
     return CostProgram(figures, builder.defaults(figures.values(), workload))
 
 
+@dataclass(frozen=True)
+class CostPart:
+    """Nodes that cost the same, and what one of them costs as expressions over its roles (`sizes`), the workload,
+    formats and hardware: for who evaluates elsewhere, as the page of `archc show --html` does.
+
+    Symbols beside the roles are those of a CostProgram: batch, context, input, prefill_chunk, `bytes.*`, `rate.*`, ...
+    """
+
+    group: Group
+    figures: Mapping[str, Expr]
+
+
+def cost_parts(costed: Costed) -> tuple[CostPart, ...]:
+    """A graph's cost in parts, by the roofline; sums over their nodes are the figures of the cost sheet.
+
+    What a node that refers to another's parameters would own is 0, as is the state of multi-token prediction."""
+    return tuple(CostPart(group, dict(_part_figures(group))) for group in costed.groups)
+
+
+def activation_bytes(costed: Costed) -> Expr:
+    """Bytes of the largest live set of a call, over batch, input and prefill_chunk."""
+    return _Builder(costed, None, frozenset(), frozenset()).activation()
+
+
+def _part_figures(group: Group) -> Iterator[tuple[str, Expr]]:
+    cost, step = group.cost, _STEP
+    prompt: dict[str, Operand] = {"tokens": INPUT, "context": INPUT, "logits": 1}
+    yield "params", cost.params if group.owns else Num(0)
+    yield "active", cost.active if group.owns else Num(0)
+    yield "weights_bytes", cost.weight_bytes if group.owns else Num(0)
+    for name in STATE_CLASSES:
+        yield f"{name}_bytes", Num(0) if group.mtp else BATCH_SYM * getattr(cost, name)
+    yield "decode_flops", BATCH_SYM * substitute(cost.flops, step)
+    yield "prefill_flops", BATCH_SYM * substitute(cost.flops, prompt)
+    yield "moved_bytes", substitute(cost.bytes_moved, step)
+    yield "decode_s", substitute(_call_s(cost, None), step)
+    yield "prefill_s", _prefill_s(_call_s(cost, None))
+
+
+def _prefill_s(call: Expr) -> Expr:
+    """Seconds of as many mean calls as prefill takes: see `archc.ir.cost.prefill_calls`."""
+    tokens = minimum(PREFILL_CHUNK, INPUT)
+    sequences = minimum(BATCH_SYM, PREFILL_CHUNK / tokens)
+    mean: dict[str, Operand] = {"batch": sequences, "tokens": tokens, "context": (INPUT + tokens) / 2, "logits": 1}
+    return BATCH_SYM * INPUT / (tokens * sequences) * substitute(call, mean)
+
+
+# One new token a sequence.
+_STEP: dict[str, Operand] = {"tokens": 1, "logits": 1}
+
+
 def _check(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
         if name not in known:
@@ -122,11 +173,10 @@ class _Builder:
         yield "resident_bytes", resident
         yield "activation_bytes", activation
         yield "peak_bytes", resident + activation + RESERVE
-        step: dict[str, Operand] = {"tokens": 1, "logits": 1}
-        yield "decode_flops", BATCH_SYM * substitute(self.sum("flops", self.serving), step)
+        yield "decode_flops", BATCH_SYM * substitute(self.sum("flops", self.serving), _STEP)
         if self.profile is not None:
-            yield "decode_s", substitute(self.seconds(self.profile, "decode"), step)
-            yield "prefill_s", self.prefill_s(self.seconds(self.profile, "prefill"))
+            yield "decode_s", substitute(self.seconds(self.profile, "decode"), _STEP)
+            yield "prefill_s", _prefill_s(self.seconds(self.profile, "prefill"))
 
     # -- sums over nodes -----------------------------------------------------------------------------------------------
 
@@ -177,13 +227,6 @@ class _Builder:
         fmt = self.costed.formats["weights"]
         laws = ((n, _call_s(self.costed.node_cost(n), profile.timing(fmt, mode, n.op.kind))) for n in self.serving)
         return total(self.keep(n) * self.of(n, law) for n, law in laws)
-
-    def prefill_s(self, call: Expr) -> Expr:
-        """Seconds of as many mean calls as prefill takes: see `archc.ir.cost.prefill_calls`."""
-        tokens = minimum(PREFILL_CHUNK, INPUT)
-        sequences = minimum(BATCH_SYM, PREFILL_CHUNK / tokens)
-        mean: dict[str, Operand] = {"batch": sequences, "tokens": tokens, "context": (INPUT + tokens) / 2, "logits": 1}
-        return BATCH_SYM * INPUT / (tokens * sequences) * substitute(call, mean)
 
     def defaults(self, figures: Iterable[Expr], workload: Workload) -> dict[str, Any]:
         """What the symbols of the figures stand for."""

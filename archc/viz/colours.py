@@ -22,10 +22,10 @@ class Colour:
 # Told apart by people who see colours differently: after Okabe & Ito (2008), lightened where text stands on them.
 _PALETTE = (
     Colour("#f0a03c"),
-    Colour("#d98ac2"),
-    Colour("#6fb1ea"),
     Colour("#5cc29b"),
     Colour("#a78bea"),
+    Colour("#d98ac2"),
+    Colour("#6fb1ea"),
     Colour("#e8785a"),
     Colour("#e3d052"),
     Colour("#7fd3d8"),
