@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 ORACLES := $(VENV)/.oracles
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help venv demo test browser slow nightly lint wheel-check clean
+.PHONY: help venv demo test browser viewers slow nightly lint wheel-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test         the default tests (minutes)"
 	@echo "make slow         the slow tests, some of them in a browser"
 	@echo "make browser      make sure that there is a Chromium"
+	@echo "make viewers      Graphviz, Mermaid, Model Explorer and Netron (800 MB), for the nightly tests"
 	@echo "make nightly      the nightly tests, against mamba-ssm among others; kept in docs/nightly.txt"
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make wheel-check  build a wheel and use it in a clean environment outside the checkout"
@@ -58,8 +59,12 @@ $(ORACLES): $(INSTALLED)
 	  { tail -n 20 $(VENV)/oracles.log >&2; exit 1; }
 	@touch $@
 
+# What exports of graphs are opened in. Tests skip, and say so, what cannot be installed.
+viewers: venv
+	-@.ci/viewers $(BIN)/python
+
 # The last output is kept in docs/nightly.txt.
-nightly: $(ORACLES) browser
+nightly: $(ORACLES) browser viewers
 	@bash -c 'set -o pipefail; { date -u +%F; $(PYTEST) -ra tests/kernels/test_mamba_ssm.py && $(PYTEST) -ra -m nightly -n $(JOBS); } 2>&1 | tee docs/nightly.txt'
 
 lint: venv

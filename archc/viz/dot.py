@@ -69,15 +69,12 @@ class _Drawing:
             yield from self.repeat(part) if isinstance(part, Repeat) else self.block(part)
 
     def repeat(self, repeat: Repeat) -> Iterator[str]:
-        first = next(structure.drawn_blocks(repeat.parts))
-        where = structure.positions(self.graph, first.region, repeat.blocks)
-        yield from self.cluster([f"x{repeat.times}", where], self.parts(repeat.parts), "rounded,bold")
+        yield from self.cluster([f"x{repeat.times}", repeat.where], self.parts(repeat.parts), "rounded,bold")
 
     def block(self, drawn: Drawn) -> Iterator[str]:
         nodes = self.graph.block_nodes(drawn.region, drawn.blocks[0])
-        where = structure.positions(self.graph, drawn.region, drawn.blocks)
         ground = colour(structure.title_op(nodes).kind).fill
-        label = [structure.title(nodes), where]
+        label = [structure.title(nodes), drawn.where]
         look = f'fillcolor="{ground}40"; color="{ground}"'
         yield from self.cluster(label, map(self.node, nodes), "rounded,filled", look)
 

@@ -36,7 +36,7 @@ class _Drawing:
         self.names: dict[str, str] = {}  # by node id and input
         self.kinds: dict[str, list[str]] = {}  # Mermaid's names, by kind
         self.dashed: list[str] = []
-        self.subgraphs = itertools.count()
+        self.counter, self.subgraphs = itertools.count(), itertools.count()
         self.shown = structure.stand_ins(graph)
 
     def lines(self) -> Iterator[str]:
@@ -61,13 +61,11 @@ class _Drawing:
             yield from self.repeat(part) if isinstance(part, Repeat) else self.block(part)
 
     def repeat(self, repeat: Repeat) -> Iterator[str]:
-        first = next(structure.drawn_blocks(repeat.parts))
-        where = structure.positions(self.graph, first.region, repeat.blocks)
-        yield from self.subgraph(f"x{repeat.times}  {where}", self.parts(repeat.parts))
+        yield from self.subgraph(f"x{repeat.times}  {repeat.where}", self.parts(repeat.parts))
 
     def block(self, drawn: Drawn) -> Iterator[str]:
         nodes = self.graph.block_nodes(drawn.region, drawn.blocks[0])
-        yield self.box(nodes, *structure.size_lines(nodes), structure.positions(self.graph, drawn.region, drawn.blocks))
+        yield self.box(nodes, *structure.size_lines(nodes), drawn.where)
 
     def subgraph(self, label: str, inside: Iterator[str]) -> Iterator[str]:
         """A frame around what is inside."""
@@ -85,7 +83,7 @@ class _Drawing:
 
     def named(self, ids: Sequence[str]) -> str:
         """A new name for what is drawn of these."""
-        name = f"n{len(set(self.names.values()))}"
+        name = f"n{next(self.counter)}"
         self.names |= dict.fromkeys(ids, name)
         return name
 

@@ -94,23 +94,20 @@ class _Keys:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A block that is drawn, the first of the equal `blocks` it stands for."""
+    """A block that is drawn, the first of the equal `blocks` it stands for; `where` they stand, in words."""
 
     region: str
     blocks: tuple[str, ...]
+    where: str
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """Parts that are drawn once and stand `times` times one after the other."""
+    """Parts that are drawn once and stand `times` times one after the other; `where`, in words."""
 
     times: int
     parts: tuple[Part, ...]
-
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """Every block it stands for."""
-        return tuple(block for part in self.parts for block in part.blocks)
+    where: str
 
 
 Part: TypeAlias = Drawn | Repeat
@@ -118,20 +115,22 @@ Part: TypeAlias = Drawn | Repeat
 
 def outline(graph: Graph, region: str) -> tuple[Part, ...]:
     """The blocks of a region as they are drawn: repeats of more than a few once."""
-    return tuple(_Outliner(region, region_blocks(graph, region)).parts(blocks_folded(graph, region), (0,)))
+    return tuple(_Outliner(graph, region).parts(blocks_folded(graph, region), (0,)))
 
 
-@dataclass(frozen=True)
 class _Outliner:
-    region: str
-    blocks: tuple[str, ...]
+    """Makes the outline of one region."""
+
+    def __init__(self, graph: Graph, region: str) -> None:
+        self.region, self.blocks = region, region_blocks(graph, region)
+        self.places = places(graph, region)
 
     def parts(self, folds: Sequence[Fold], shifts: tuple[int, ...]) -> Iterator[Part]:
         """The parts of folds that stand at every one of `shifts`, counted from where they first stand."""
         for one in folds:
             if one.times > 1 and one.total > FEW:
                 rounds = tuple(shift + i * one.length for shift in shifts for i in range(one.times))
-                yield Repeat(one.times, tuple(self._round(one, rounds)))
+                yield Repeat(one.times, tuple(self._round(one, rounds)), self._where(one, rounds))
             else:
                 for i in range(one.times):
                     yield from self._round(one, tuple(shift + i * one.length for shift in shifts))
@@ -140,7 +139,30 @@ class _Outliner:
         if one.inner:
             yield from self.parts(one.inner, shifts)
         else:
-            yield Drawn(self.region, tuple(self.blocks[one.start + shift] for shift in shifts))
+            blocks = tuple(self.blocks[one.start + shift] for shift in shifts)
+            yield Drawn(self.region, blocks, self._where(one, shifts))
+
+    def _where(self, one: Fold, shifts: tuple[int, ...]) -> str:
+        """Where rounds of a fold stand: `layers 0-2, 7`."""
+        blocks = [self.blocks[one.start + shift + i] for shift in shifts for i in range(one.length)]
+        given = [self.places[block] for block in blocks]
+        names = [*_ranges([n for n in given if isinstance(n, int)]), *(n for n in given if isinstance(n, str))]
+        shown = names if len(names) <= _AT_MOST else [*names[: _AT_MOST - 2], "...", names[-1]]
+        return f"{self.region} {', '.join(shown)}"
+
+
+def places(graph: Graph, region: str) -> dict[str, int | str]:
+    """Every block of a region by where it stands; one that only refers to another has no position, only its id."""
+    at = {block: i for i, block in enumerate(graph.blocks.get(region, ()))}
+    return {block: at.get(block, block) for block in region_blocks(graph, region)}
+
+
+def _ranges(numbers: Sequence[int]) -> list[str]:
+    """Consecutive numbers as ranges: [0, 2, 1, 7] as 0-2 and 7."""
+    known = set(numbers)
+    starts = sorted(n for n in known if n - 1 not in known)
+    ends = sorted(n for n in known if n + 1 not in known)
+    return [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
 
 
 def stand_ins(graph: Graph) -> Mapping[str, str]:
@@ -166,23 +188,6 @@ def drawn_blocks(parts: Sequence[Part]) -> Iterator[Drawn]:
 
 
 # -- how things read ---------------------------------------------------------------------------------------------------
-
-
-def positions(graph: Graph, region: str, blocks: Sequence[str]) -> str:
-    """Where blocks stand: `layers 0-2, 7`; one that only refers to another has an id and no position."""
-    at = {block: i for i, block in enumerate(graph.blocks.get(region, ()))}
-    numbers = sorted(at[block] for block in blocks if block in at)
-    names = [*_ranges(numbers), *(block for block in blocks if block not in at)]
-    shown = names if len(names) <= _AT_MOST else [*names[: _AT_MOST - 2], "...", names[-1]]
-    return f"{region} {', '.join(shown)}"
-
-
-def _ranges(numbers: Sequence[int]) -> list[str]:
-    """Consecutive numbers as ranges: [0, 1, 2, 7] as 0-2 and 7."""
-    known = set(numbers)
-    starts = [n for n in numbers if n - 1 not in known]
-    ends = [n for n in numbers if n + 1 not in known]
-    return [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
 
 
 def title_op(nodes: Sequence[Node]) -> Op:
