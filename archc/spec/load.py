@@ -136,13 +136,33 @@ def load_spec(source: Path | str, *, file: str | None = None) -> Spec:
 
     Raises SpecErrors with everything wrong with it.
     """
+    return read_spec(source, file=file).spec
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A spec and what its file says beyond it, all that it extends filled in.
+
+    `data` are the fields as they are written, `blocks` the declared blocks by letter, `uses` the layers and `mtp_uses`
+    those of multi-token prediction, by letter."""
+
+    spec: Spec
+    data: Mapping[str, Any]
+    blocks: Mapping[str, Block]
+    uses: tuple[Use, ...]
+    mtp_uses: tuple[Use, ...]
+
+
+def read_spec(source: Path | str, *, file: str | None = None) -> Reading:
+    """As `load_spec`, with what a patch must know of the file."""
     node, errors = read_yaml(source, file=file)
     node, more = inherited(node)
     reader = _Reader([*errors, *more])
     spec = reader.read(node)
     if reader.errors or spec is None:
         raise in_order(reader.errors)
-    return spec
+    blocks = {letter: declared.block for letter, declared in reader.declared.items()}
+    return Reading(spec, node.data, blocks, *reader.uses)
 
 
 @dataclass
@@ -161,14 +181,15 @@ class _Reader:
     init: Mapping[str, Any] = field(default_factory=dict)
     declared: dict[str, _Declared] = field(default_factory=dict)
     changed: dict[tuple[str, Place], Block] = field(default_factory=dict)
+    uses: tuple[tuple[Use, ...], tuple[Use, ...]] = ((), ())
 
     def read(self, node: Node) -> Spec | None:
         top = self.checked(node, SpecFields)
         self._defaults(node)
         names = self._blocks(node.child("blocks"))
-        layers = self._layers(node.child("layers"), names)
         mtp = node.child("mtp")
-        mtp_layers = self._layers(mtp.child("layers"), names) if mtp is not None else ()
+        self.uses = self._uses(node.child("layers"), names), self._uses(mtp and mtp.child("layers"), names)
+        layers, mtp_layers = map(self._layers, self.uses)
         if top is None or self.errors:
             return None
         return Spec(
@@ -267,11 +288,12 @@ class _Reader:
 
     # -- layers --------------------------------------------------------------------------------------------------------
 
-    def _layers(self, node: Node | None, names: Iterable[str]) -> tuple[Block, ...]:
-        if node is None:
-            return ()
-        uses, errors = read_layers(node, list(names))
+    def _uses(self, node: Node | None, names: Sequence[str]) -> tuple[Use, ...]:
+        uses, errors = read_layers(node, names) if node is not None else ((), [])
         self.errors += errors
+        return uses
+
+    def _layers(self, uses: Iterable[Use]) -> tuple[Block, ...]:
         blocks = [self._layer(use) for use in uses]
         return tuple(block for block in blocks if block is not None)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from archc.ir.op import Op
 from archc.spec.fields import record_model
 from archc.spec.load import SpecFields, spec_ops
-from archc.spec.write import flow
+from archc.spec.yamltext import flow
 
 Schema: TypeAlias = dict[str, Any]
 
