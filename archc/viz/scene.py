@@ -6,7 +6,6 @@ Nothing in it is computed for one workload: the page evaluates the expressions o
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from archc.ir.latency import BANDWIDTH, LINK_LATENCY, LINK_S_PER_BYTE, hardware_
 from archc.ir.op import Op, Param, State
 from archc.ir.workload import FormatChoice
 from archc.viz.colours import colour
+from archc.viz.fields import sizes_text
 from archc.viz.fold import Fold, fold
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _part(graph: Graph, part: CostPart, plain: dict[str, Any] | None) -> dict[st
         "dims": [_dim(role, dim) for role, dim in op.dims.items()],
         "derived": {name: axis.size for name, axis in op.derived().items()},
         "attributes": {name: str(value) for name, value in op.attributes.items()},
-        "fields": _fields(op),
+        "text": sizes_text(op),
         "params": [_param(graph, node, op, param) for param in op.params()],
         "state": [_state(op, state) for state in op.state()],
         "figures": _json(part.figures),
@@ -137,16 +137,6 @@ def _part(graph: Graph, part: CostPart, plain: dict[str, Any] | None) -> dict[st
 def _dim(role: str, dim: Dim) -> dict[str, Any]:
     within = {"within": dim.within.name.rpartition(".")[2]} if dim.within else {}
     return {"role": role, "size": dim.size, **within, **({"order": dim.order} if dim.order != "free" else {})}
-
-
-def _fields(op: Op) -> dict[str, str]:
-    """What a spec says of a block where it differs from the defaults: what tells it from others of its kind."""
-    if type(op).Fields is None:
-        return {}
-    given = op.fields()
-    return {
-        f.name: str(getattr(given, f.name)) for f in dataclasses.fields(given) if getattr(given, f.name) != f.default
-    }
 
 
 def _param(graph: Graph, node: Node, op: Op, param: Param) -> dict[str, Any]:

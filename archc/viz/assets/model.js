@@ -54,14 +54,9 @@ class Model {
     return block.nodes.reduce((sum, id) => sum + this.nodeValue(this.nodes.get(id), metric, cost), 0);
   }
 
-  // A node's sizes in words, the fields of its spec where it has them.
+  // A node's sizes in words, as a spec says them.
   sizes(node) {
-    const part = this.part(node);
-    const shown = Object.keys(part.fields).length ? part.fields : part.sizes;
-    return Object.entries(shown)
-      .filter(([name, value]) => name !== "d_model" && value !== "None" && !String(value).includes("("))
-      .map(([name, value]) => `${name} ${value}`)
-      .join(" · ");
+    return this.part(node).text;
   }
 }
 
