@@ -18,11 +18,15 @@ from archc import zoo
 from archc.cli import app
 from archc.ir.formats import get_format
 from archc.ir.graph import Graph
+from archc.ir.workload import CONTEXT
+from archc.kernels.errors import ArchcError, UnknownName
 from archc.resolve import load
+from archc.viz.block import view
 from archc.viz.layers import strip
 from archc.viz.overlay import Choices, Overlay, Units, Value, overlay_json
 from archc.viz.summary import summarise
 from archc.viz.terminal import print_summary
+from archc.viz.terminal_block import print_view
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -226,3 +230,101 @@ def test_several_overlays_are_read_by_the_command(tmp_path: Path) -> None:
     assert shown.index("one") < shown.index("two")
     as_json = json.loads(archc("show", "tiny-hybrid", "--overlay", one, "--json"))
     assert as_json["overlays"] == [json.loads(one.read_text())]
+
+
+# -- one layer, one op -------------------------------------------------------------------------------------------------
+
+
+def test_axes_are_written_in_dims(screen: Screen) -> None:
+    shown = lines(screen.shows(print_view, view(load("nemotron-nano-12b-v2"), op="layers.0.mixer")))
+    assert "  params   in_proj: [z:10240 | x:10240 | B:1024 | C:1024 | dt:128, d_model:5120]" in shown
+    assert "             22656 x 5120 = 116.00M, bf16, 221.25 MiB, 0.94%" in shown
+    assert "           heads_per_group = 16 in each of 8 n_groups" in shown
+    assert "  sizes    n_heads = n_groups * heads_per_group = 128" in shown
+    assert "           out_proj: [d_model:5120, d_inner:10240]" in shown
+
+
+@pytest.mark.parametrize("model", zoo.names())
+def test_every_op_is_shown_as_the_graph_has_it(model: str, screen: Screen) -> None:
+    graph = load(model)
+    kinds = {node.op.key: node for node in graph.nodes}
+    for node in kinds.values():
+        made = view(graph, op=node.id)
+        (op,) = json.loads(json.dumps(made.to_json(), allow_nan=False))["ops"]
+        assert (op["id"], op["scope"], op["kind"], op["owner"]) == (
+            node.id,
+            graph.scope(node.id),
+            node.op.kind,
+            node.owner,
+        )
+        assert {d["role"]: d["size"] for d in op["dims"]} == {role: dim.size for role, dim in node.op.dims.items()}
+        assert {p["name"]: tuple(p["shape"]) for p in op["params"]} == {p.name: p.shape for p in node.op.params()}
+        for param in op["params"]:
+            sums = [sum(int(part.rpartition(":")[2]) for part in axis.split(" | ")) for axis in param["axes"]]
+            assert sums == param["shape"]
+        screen.shows(print_view, made)
+
+
+def test_figures_of_one_layer_are_those_of_the_sheet(screen: Screen) -> None:
+    graph = load("nemotron-nano-9b-v2")
+    (group,) = (n for n in graph.cost(context=CONTEXT).nodes if "L0.mixer" in n.nodes)
+    op = view(graph, layer=0).ops[1]
+    assert sum(param.elements for param in op.params) == group.params
+    assert sum(param.bytes for param in op.params) == group.weights_bytes
+    assert sum(state.bytes for state in op.state) == group.state_bytes
+    assert sum(product.flops_per_token for product in op.products) == group.decode_flops
+    everything = [view(graph, op=node.id).ops[0] for node in graph.nodes if not node.owner]
+    assert sum(param.share for op in everything for param in op.params) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [
+        ("layers.3.mixer", ["L3.mixer"]),
+        ("L3.mixer", ["L3.mixer"]),
+        ("layers.3", ["L3.norm", "L3.mixer", "L3.add"]),
+        ("L3", ["L3.norm", "L3.mixer", "L3.add"]),
+        ("embedding", ["embedding"]),
+        ("lm_head", ["lm_head"]),
+        ("mtp.joint", ["mtp.joint"]),
+        ("mtp.layers.1.mixer", ["M1.mixer"]),
+    ],
+)
+def test_an_op_has_several_names(name: str, ids: list[str]) -> None:
+    assert [op.id for op in view(load("tiny-hybrid"), op=name).ops] == ids
+
+
+def test_a_layer_is_its_block() -> None:
+    shown = json.loads(archc("show", "tiny-hybrid", "--layer", 3, "--json"))
+    assert [op["id"] for op in shown["ops"]] == ["L3.norm", "L3.mixer", "L3.add"]
+    assert "layers.3.mixer" in archc("show", "tiny-hybrid", "--layer", 3)
+
+
+def test_what_is_not_there_is_told_with_what_is() -> None:
+    graph = load("tiny-hybrid")
+    with pytest.raises(ArchcError, match="no layer 10: `tiny-hybrid` has the layers 0 to 9"):
+        view(graph, layer=10)
+    with pytest.raises(ArchcError, match="no layer -1"):
+        view(graph, layer=-1)
+    with pytest.raises(UnknownName, match=r"did you mean `layers\.3\.mixer`"):
+        view(graph, op="layers.3.mixr")
+    result = CliRunner().invoke(app, ["show", "tiny-hybrid", "--layer", "1", "--op", "L1"])
+    assert result.exit_code == 2 and "exclude one another" in result.output
+
+
+@pytest.mark.parametrize(("model", "node", "owner"), [
+    ("tiny-mamba", "lm_head", "embedding"), ("tiny-latent", "mtp2.joint", "mtp.joint")
+])  # fmt: skip
+def test_shared_parameters_name_their_owner(screen: Screen, model: str, node: str, owner: str) -> None:
+    made = view(load(model), op=node)
+    assert (made.ops[0].id, made.ops[0].owner) == (node, owner)
+    assert f"  params   those of {owner}" in lines(screen.shows(print_view, made))
+
+
+def test_an_overlay_of_one_layer(screen: Screen, tmp_path: Path) -> None:
+    graph = load("tiny-hybrid")
+    nodes: dict[str, dict[str, Value]] = {"L1.mixer": {"*": 0.5, "experts": Units((1.0,) * 8)}, "L4.mixer": {"*": 0.7}}
+    made = view(graph, layer=1, overlays=[Overlay("load of experts", nodes)])
+    shown = screen.shows(print_view, made).partition("load of experts")[2]
+    assert "experts" in shown and "0.7" not in shown
+    assert made.to_json()["overlays"][0]["nodes"] == {"L1.mixer": {"*": 0.5, "experts": [1.0] * 8}}
