@@ -159,7 +159,11 @@ class Drawing {
     const many = positions.length > 1 ? ` ×${positions.length}` : "";
     const title = `${this.model.part(node).kind}${many}`;
     const where = item.block.region === "layers" ? `layer${positions.length > 1 ? "s" : ""} ${formatRanges(positions)}` : this.model.place(item.block);
-    return this.box(row, { title, where, detail: this.model.sizes(node), letter: item.block.letter, paint: this.model.kind(node), value: this.value(item), open: item.isOpen, heat: this.heat.ofBlock(item.block) });
+    return this.box(row, { title, where, detail: this.model.sizes(node), letter: item.block.letter, paint: this.model.kind(node), value: this.value(item), open: item.isOpen, heat: this.heat.ofBlocks(positions.map((at) => this.blockAt(item.block.region, at))) });
+  }
+
+  blockAt(region, position) {
+    return this.model.blocks.get(this.model.regions.get(region).blocks[position].id);
   }
 
   nodeRow(row) {
@@ -258,7 +262,14 @@ class Heat {
   }
 
   ofBlock(block) {
-    return this.active ? this.shade(this.rawBlock(block)) : null;
+    return this.ofBlocks([block]);
+  }
+
+  // One shade for all the layers that a row stands for: that of their mean.
+  ofBlocks(blocks) {
+    if (!this.active) return null;
+    const values = blocks.map((block) => this.rawBlock(block)).filter((value) => value !== null);
+    return this.shade(values.length ? values.reduce((a, b) => a + b) / values.length : null);
   }
 
   ofNode(node) {

@@ -169,7 +169,7 @@ function draw() {
   mark();
   const region = model.regions.get("layers");
   const strip = byId("overview");
-  strip.replaceChildren(...(region ? [overview(model, view, cost, Math.max(280, strip.clientWidth), select)] : []));
+  strip.replaceChildren(...(region ? [overview(model, view, cost, Math.max(280, strip.clientWidth), select)] : []), ...legend(model, view, cost));
   byId("headline").replaceChildren(...headline(model, workload, cost));
   byId("details").classList.toggle("selected", view.selected !== "");
   byId("details").replaceChildren(...details(model, view, workload, cost, select).flat());

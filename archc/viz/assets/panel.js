@@ -18,6 +18,16 @@ function headline(model, workload, { totals }) {
   ];
 }
 
+// What shades mean, where colour does not stand for the kind.
+function legend(model, view, cost) {
+  const heat = new Heat(model, view, cost);
+  if (!heat.active) return [];
+  const format = heat.overlay ? (value) => String(Number(value.toPrecision(3))) : metricOf(view.measure).format;
+  const name = heat.overlay ? heat.overlay.title : metricOf(view.measure).name;
+  const shades = [0, 0.25, 0.5, 0.75, 1].map((share) => element("span", { class: "shade", style: `background:${heat.shade(heat.low + share * (heat.high - heat.low))}` }));
+  return [element("div", { class: "legend quiet" }, `colour: ${name}  `, format(heat.low), " ", shades, " ", format(heat.high))];
+}
+
 // Every kind of block with its share of the measure, the largest first.
 function kindTable(model, view, cost, pick) {
   const metric = metricOf(view.measure);
@@ -168,7 +178,7 @@ function overlayDetails(model, node) {
 }
 
 function overlayValue(model, node, key, value) {
-  if (typeof value === "number") return element("p", {}, `score ${value}`);
+  if (typeof value === "number") return element("p", {}, `score ${Number(value.toPrecision(4))}`);
   if (typeof value === "string") return element("p", {}, `${key}: ${value}`);
   if (Array.isArray(value)) return element("div", {}, element("div", {}, `${key}: ${value.length} values from ${Math.min(...value).toPrecision(3)} to ${Math.max(...value).toPrecision(3)}`), histogram(value, model.kind(node)));
   const size = model.part(node).sizes[key];
@@ -186,5 +196,5 @@ function histogram(values, paint) {
   const [low, high] = [Math.min(0, ...means), Math.max(0, ...means)];
   const scale = 40 / (high - low || 1);
   const bars = means.map((mean, i) => shape("rect", { x: (i * 288) / bins, y: (high - Math.max(mean, 0)) * scale, width: Math.max(1, 288 / bins - 1), height: Math.max(1, Math.abs(mean) * scale), fill: paint.block ? paint.fill : "var(--plain)" }));
-  return shape("svg", { viewBox: "0 0 288 41", class: "histogram", role: "img", "aria-label": `${values.length} values` }, bars);
+  return shape("svg", { viewBox: "0 0 288 41", class: "histogram", preserveAspectRatio: "none", role: "img", "aria-label": `${values.length} values` }, bars);
 }
