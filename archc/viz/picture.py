@@ -193,7 +193,8 @@ class _Picture:
         detail = sizes_text(title_op(nodes))
         many = f" ×{len(part.blocks)}" if len(part.blocks) > 1 else ""
         letter = title_op(nodes).usual_letter()
-        self.canvas.rect(left, self.y, right - left, _ROW, fill=self.paint(nodes).fill, rx=6)
+        paint = self.paint([node for b in part.blocks for node in self.graph.block_nodes(part.region, b)])
+        self.canvas.rect(left, self.y, right - left, _ROW, fill=paint.fill, rx=6)
         self.label(left, right, f"{letter} {title(nodes)}{many}", part.where, self.block_params(nodes), style=" on")
         self.canvas.text(left + 12, self.y + 32, detail, size=11, style="on", width=right - left - 24)
         self.canvas.arrow(STREAM, left, self.y + 10)
@@ -237,12 +238,12 @@ class _Picture:
         return sum(self.params[node.id] for node in nodes)
 
     def paint(self, nodes: Sequence[Node]) -> Colour:
-        """The colour of a block: of its kind, or of its score."""
+        """The colour of blocks that are drawn as one: of their kind, or of the mean of their scores."""
         if self.scores is None:
             return colour(title_op(nodes).kind)
         values = self.scores[1]
         mine = [values[node.id] for node in nodes if node.id in values]
-        return heat(max(mine), min(values.values()), max(values.values())) if mine else PLAIN
+        return heat(sum(mine) / len(mine), min(values.values()), max(values.values())) if mine else PLAIN
 
 
 def heat(value: float, low: float, high: float) -> Colour:
