@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sys
@@ -22,5 +23,6 @@ def write_whole(out: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, out)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise OSError(error.errno, error.strerror, str(out)) from error
