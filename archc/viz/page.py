@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from archc.viz.overlay import Overlay
 
 ASSETS = Path(__file__).parent / "assets"
-SHOWN = ("dom", "units", "cost", "model", "layout", "draw", "panel", "page")
+SHOWN = ("dom", "units", "text", "cost", "model", "layout", "draw", "panel", "page")
 
 
 def page(graph: Graph, overlays: Sequence[Overlay] = ()) -> str:
