@@ -129,9 +129,18 @@ function select(name, { scroll = true } = {}) {
   view.selected = target ? name : "";
   if (target) keysTo(model, target).forEach((key) => view.open.add(key));
   const address = view.selected ? `#${encodeURIComponent(view.selected)}` : " ";
-  if (decodeURIComponent(location.hash.slice(1)) !== view.selected) history.replaceState(null, "", address.trim() || location.pathname + location.search);
+  if (addressed() !== view.selected) history.replaceState(null, "", address.trim() || location.pathname + location.search);
   draw();
   if (scroll && target) rowOf(view.selected)?.scrollIntoView({ block: "nearest" });
+}
+
+// The name in the page's address; none where it is no text, as `#%`.
+function addressed() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";
+  }
 }
 
 function rowOf(name) {
@@ -333,10 +342,10 @@ byId("name").textContent = data.name;
 fillControls();
 wireControls();
 document.addEventListener("keydown", pressed);
-window.addEventListener("hashchange", () => select(decodeURIComponent(location.hash.slice(1))));
+window.addEventListener("hashchange", () => select(addressed()));
 let resizing = 0;
 window.addEventListener("resize", () => {
   cancelAnimationFrame(resizing);
   resizing = requestAnimationFrame(draw);
 });
-select(decodeURIComponent(location.hash.slice(1)));
+select(addressed());
