@@ -192,7 +192,6 @@ function wireRow(shown, item) {
     if (event.target.closest(".marker") && item.opens) toggle(item.key);
     else activate(item);
   });
-  shown.addEventListener("dblclick", () => item.opens && item.type !== "fold" && toggle(item.key));
   shown.addEventListener("pointermove", (event) => showHint(event, item));
   shown.addEventListener("pointerleave", hideHint);
 }
