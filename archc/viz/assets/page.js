@@ -233,7 +233,8 @@ function hintLines(item) {
 
 function move(by) {
   const shown = [...byId("drawing").querySelectorAll(".row")];
-  const at = shown.indexOf(document.activeElement);
+  const focused = shown.indexOf(document.activeElement);
+  const at = focused < 0 ? shown.findIndex((row) => row.classList.contains("chosen")) : focused;
   const next = shown[at < 0 ? 0 : Math.min(shown.length - 1, Math.max(0, at + by))];
   next?.focus();
   const item = next && rows[shown.indexOf(next)].item;
@@ -274,7 +275,8 @@ const KEYS = {
 };
 
 function pressed(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, dialog, button, a")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, dialog")) return;
+  if (["Enter", " "].includes(event.key) && event.target.closest("button, a")) return;
   const action = KEYS[event.key];
   if (!action) return;
   event.preventDefault();
