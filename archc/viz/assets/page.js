@@ -32,8 +32,6 @@ function fillControls() {
   const formats = Object.keys(data.bytes);
   fill("hardware", [["", "none"], ...Object.keys(data.hardware).map((name) => [name, name])], workload.hardware);
   fill("weights", [["", "as in the model"], ...formats.map((name) => [name, name])], workload.weights);
-  fill("kv", [["", "as the weights"], ...formats.map((name) => [name, name])], workload.kv);
-  fill("ssm", [["", "fp32"], ...formats.filter((name) => name !== "fp32").map((name) => [name, name])], workload.ssm);
   fill("height", [["equal", "equal"], ["measure", "the measure"]], view.height);
   fill("colour", [["kind", "kind of block"], ["measure", "the measure"], ...data.overlays.map((overlay, i) => [`overlay:${i}`, overlay.title])], view.colour);
   byId("context").value = formatCount(workload.context);
@@ -41,8 +39,10 @@ function fillControls() {
   fillDependent();
 }
 
-// What depends on the hardware: how many devices can work together, and measures of time.
+// What depends on other choices: how many devices can work together, measures of time, and formats left to the model.
 function fillDependent() {
+  const usual = chosenFormats(data, { ...workload, kv: "", ssm: "" });
+  for (const name of ["kv", "ssm"]) fill(name, [["", `${usual[name]}, by default`], ...Object.keys(data.bytes).map((format) => [format, format])], workload[name]);
   const device = data.hardware[workload.hardware];
   const counts = device ? Object.keys(device.links) : ["1"];
   if (!counts.includes(String(workload.devices))) workload.devices = 1;
