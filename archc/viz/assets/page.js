@@ -124,14 +124,14 @@ function isDark() {
 }
 
 // Select what a name stands for (a scope, an id, or nothing), show it and make it the page's address.
-function select(name, { scroll = true } = {}) {
+function select(name) {
   const target = model.names.get(name);
   view.selected = target ? name : "";
   if (target) keysTo(model, target).forEach((key) => view.open.add(key));
   const address = view.selected ? `#${encodeURIComponent(view.selected)}` : " ";
   if (addressed() !== view.selected) history.replaceState(null, "", address.trim() || location.pathname + location.search);
   draw();
-  if (scroll && target) rowOf(view.selected)?.scrollIntoView({ block: "nearest" });
+  if (target) rowOf(view.selected)?.scrollIntoView({ block: "nearest" });
 }
 
 // The name in the page's address; none where it is no text, as `#%`.
@@ -160,7 +160,7 @@ function nameOf(item) {
 function activate(item) {
   if (item.type === "fold") toggle(item.key);
   else if (nameOf(item) === view.selected && item.opens) toggle(item.key);
-  else select(nameOf(item), { scroll: false });
+  else select(nameOf(item));
 }
 
 // -- drawing ----------------------------------------------------------------------------------------------------------
