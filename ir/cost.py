@@ -65,6 +65,13 @@ def cost_sheet(
     return _Sheet(Costed(graph, choice, mtp), workload, profile).made()
 
 
+def sums(costed: Costed, workload: Workload, profile: HardwareProfile | None = None) -> dict[str, int | float]:
+    """The figures of a sheet that are sums over nodes, by name; seconds only on a `profile`.
+
+    The edges of the graph are not looked at: it may be one on the way from one model to another."""
+    return _Sheet(costed, workload, profile).sums()
+
+
 @dataclass(frozen=True)
 class _Sheet:
     """One sheet in the making."""
@@ -111,6 +118,24 @@ class _Sheet:
             peak_bytes=resident + activation + reserve,
             mtp_state_bytes=batch * self.draft_state_bytes,
         )
+
+    def sums(self) -> dict[str, int | float]:
+        params, flops = self.params(), self.flops()
+        batch, weights = self.workload.sequences, self.costed.weights_bytes
+        state = batch * sum(self.costed.state_bytes(self.workload.context).values())
+        found: dict[str, int | float] = {
+            "params": params.total,
+            "params_active": params.active,
+            "params_mtp": params.mtp,
+            "weights_bytes": weights,
+            "state_bytes": state,
+            "resident_bytes": weights + state,
+            "prefill_flops": flops.prefill,
+            "decode_flops": flops.decode_per_token,
+        }
+        if self.profile is None:
+            return found
+        return {**found, "prefill_s": self.prefill_s(batch), "decode_s": self.decode_s(batch, self.workload.context)}
 
     @property
     def draft_state_bytes(self) -> int:
