@@ -180,7 +180,10 @@ function overlayDetails(model, node) {
 function overlayValue(model, node, key, value) {
   if (typeof value === "number") return element("p", {}, `score ${Number(value.toPrecision(4))}`);
   if (typeof value === "string") return element("p", {}, `${key}: ${value}`);
-  if (Array.isArray(value)) return element("div", {}, element("div", {}, `${key}: ${value.length} values from ${Math.min(...value).toPrecision(3)} to ${Math.max(...value).toPrecision(3)}`), histogram(value, model.kind(node)));
+  if (Array.isArray(value)) {
+    const [least, most] = [Math.min, Math.max].map((pick) => value.reduce((a, b) => pick(a, b)).toPrecision(3));
+    return element("div", {}, element("div", {}, `${key}: ${value.length} values from ${least} to ${most}`), histogram(value, model.kind(node)));
+  }
   const size = model.part(node).sizes[key];
   const choices = element("div", { class: "choices" }, value.choices.map((choice) => element("span", { class: "tick", style: `left:${(100 * choice) / size}%` })));
   return element("div", {}, element("div", {}, `${key}: one of ${value.choices.join(", ")} (of ${size})`), choices);
