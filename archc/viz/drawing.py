@@ -17,9 +17,10 @@ def draws_blocks(out: Console) -> bool:
 
 
 def bar(out: Console, share: float, width: int) -> str:
-    """A bar of `share` of the width; nothing for nothing, and at least one cell for anything."""
-    cells = max(1, round(share * width)) if share > 0 else 0
-    return ("█" if draws_blocks(out) else "#") * cells
+    """A bar of `share` of the width, paler where that is negative; at least one cell for anything but nothing."""
+    full, pale = "█▒" if draws_blocks(out) else "#-"
+    cells = max(1, round(abs(share) * width)) if share else 0
+    return (full if share > 0 else pale) * cells
 
 
 def profile(out: Console, values: Sequence[float], width: int) -> str:

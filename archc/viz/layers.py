@@ -6,6 +6,7 @@ layers were pruned one by one is not drawn as a regular one.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -58,7 +59,7 @@ class Strip:
     layers: tuple[Layer, ...]
     variants: tuple[Variant, ...]
 
-    @property
+    @functools.cached_property
     def folded(self) -> str:
         """The marks with repeats folded: `6 x [3 x [M -] M * -] 4 x [M -]`."""
         marks = [layer.mark for layer in self.layers]

@@ -65,7 +65,7 @@ def rows(graph: Graph, overlay: Overlay, only: Sequence[str] | None = None) -> R
     found = [(node, key, value) for node in wanted for key, value in overlay.nodes.get(node.id, {}).items()]
     return Rows(
         overlay,
-        tuple(_score(at(node), node, value) for node, key, value in found if isinstance(value, float)),
+        tuple(_score(at(node), node, value) for node, key, value in found if isinstance(value, int | float)),
         tuple(_units(at(node), node, key, value) for node, key, value in found if isinstance(value, Units)),
         tuple(_words([row for row in found if isinstance(row[2], Choices | Format)], at)),
     )

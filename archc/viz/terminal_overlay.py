@@ -37,10 +37,10 @@ def print_overlay(out: Console, rows: Rows) -> None:
 
 def _scores(out: Console, scores: Sequence[Numbers]) -> Table:
     greatest = max(abs(score.mean) for score in scores) or 1.0
-    table = plain_table("layer", "kind", "score", " ", numbers=("layer", "score"), whole=("score", " "))
+    table = plain_table("layer", "kind", "score", " ", numbers=("layer", "score"), whole=("kind", "score", " "))
     width = _room(out, 16 + max(len(score.kind) for score in scores))
     for score in scores:
-        drawn = bar(out, abs(score.mean) / greatest, width)
+        drawn = bar(out, score.mean / greatest, width)
         table.add_row(score.at, score.kind, _number(score.mean), drawn)
     return table
 
@@ -56,8 +56,8 @@ def _numbers(out: Console, rows: Sequence[Numbers], counted: str) -> Table:
     numbers = ("layer", counted, "least", "mean", "greatest")
     named = ("layer", "kind", "dim", counted, "least", "mean", "greatest", " ")
     shown = [name for name in named if name != "dim" or counted == "units"]
-    table = plain_table(*shown, numbers=numbers, whole=(*numbers, " "))
-    width = _room(out, 44 + max(len(row.kind) + (len(row.key) if counted == "units" else 0) for row in rows))
+    table = plain_table(*shown, numbers=numbers, whole=("kind", *numbers, " "))
+    width = _room(out, 49 + max(len(row.kind) + (len(row.key) if counted == "units" else 0) for row in rows))
     for row in rows:
         cells = [row.at, row.kind, row.key, str(row.count), *map(_number, (row.least, row.mean, row.greatest))]
         drawn = profile(out, row.profile, width)

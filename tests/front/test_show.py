@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from archc import zoo
@@ -27,34 +25,7 @@ from archc.viz.overlay import Choices, Overlay, Units, Value, overlay_json
 from archc.viz.summary import summarise
 from archc.viz.terminal import print_summary
 from archc.viz.terminal_block import print_view
-
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def archc(*arguments: object) -> str:
-    """What a command prints; errors are raised."""
-    result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-class Screen:
-    """A terminal of 80 columns that remembers what is printed on it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.monkeypatch = monkeypatch
-
-    def shows(self, printer: Any, *values: Any, encoding: str = "utf-8", **options: Any) -> str:
-        """What `printer` prints of `values`, none of whose lines is too long."""
-        raw = io.BytesIO()
-        file = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
-        given = {"width": 80, "force_terminal": True, "color_system": None, "highlight": False, "legacy_windows": False}
-        out = Console(file=file, **{**given, **options})
-        self.monkeypatch.setitem(printer.__globals__, "console", lambda: out)
-        printer(*values)
-        text = raw.getvalue().decode(encoding)
-        assert max(len(ANSI.sub("", line)) for line in text.splitlines()) <= 80, text
-        return text
+from tests.front.screens import ANSI, Screen, archc, lines
 
 
 @pytest.fixture
@@ -66,11 +37,6 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
 def narrowed(graph: Graph, sizes: dict[str, int]) -> Graph:
     """The graph with some dims of other sizes."""
     return graph.with_dims(lambda d: dataclasses.replace(d, size=sizes.get(d.name, d.size)))
-
-
-def lines(text: str) -> list[str]:
-    """Lines without what stands at their ends."""
-    return [line.rstrip() for line in text.splitlines()]
 
 
 # -- the summary -------------------------------------------------------------------------------------------------------
@@ -178,6 +144,14 @@ def test_scores_are_bars(screen: Screen) -> None:
     assert shown[1].split()[:4] == ["0", "M", "mamba2", "0.1"]
     assert [shown[i].count("█") for i in (1, 5, 10)] == [3, 16, 32]
     assert overlay_text(screen, graph, dict(scores(graph)), encoding="ascii")[10].count("#") == 32
+
+
+def test_negative_scores_are_pale(screen: Screen) -> None:
+    shown = overlay_text(
+        screen, load("tiny-hybrid"), {"L0.mixer": {"*": -2.0}, "L1.mixer": {"*": 0.0}, "lm_head": {"*": 1}}
+    )
+    assert [line.count("▒") for line in shown[1:]] == [32, 0, 0]
+    assert [line.count("█") for line in shown[1:]] == [0, 0, 16]
 
 
 def test_many_scores_fold_by_kind(screen: Screen) -> None:
