@@ -161,7 +161,7 @@ class Drawing {
     const tall = height >= 40;
     const baseline = tall ? y + 19 : y + height / 2 + 4;
     const left = x + (opens ? 24 : 12);
-    const ink = heat ? this.heat.ink(heat) : paint.block ? paint.ink : null;
+    const ink = heat || paint.block ? paint.ink : null;
     const inked = ink && !framed ? `fill:${ink}` : null;
     const right = x + width - 10;
     const valueWidth = textWidth(value, 12, "600") + 8;
@@ -256,16 +256,11 @@ class Heat {
     return this.active ? this.shade(this.rawNode(node)) : null;
   }
 
-  // From pale to deep blue, lightness falling evenly.
+  // From pale to deep blue, lightness falling evenly, as far as the ink of kinds can be read on it.
   shade(value) {
     if (value === null) return "#d5d9de";
     const share = this.high > this.low ? Math.max(0, Math.min(1, (value - this.low) / (this.high - this.low))) : 0.5;
-    return `hsl(${212 - 12 * share} ${45 + 25 * share}% ${90 - 55 * share}%)`;
-  }
-
-  ink(shade) {
-    const lightness = /([\d.]+)%\)$/.exec(shade);
-    return lightness && Number(lightness[1]) < 58 ? "#ffffff" : "#10141a";
+    return `hsl(${212 - 12 * share} ${45 + 25 * share}% ${90 - 45 * share}%)`;
   }
 }
 
