@@ -2,7 +2,7 @@
 
     ArchcError
     |-- SourceError          something wrong at a place in a file: carries file, line, column
-    |   |-- SpecError        a YAML spec, hardware profile, recipe or claim
+    |   |-- SpecError        a YAML spec, hardware profile, recipe, claim or overlay
     |   `-- ParseError       IR text
     |-- SpecErrors           several SpecErrors of one file, reported together
     |-- GraphError           a graph that does not hold together (verification)
@@ -70,7 +70,7 @@ def _excerpt(source: str, before: int) -> tuple[str, int]:
 
 
 class SpecError(SourceError):
-    """A YAML spec, hardware profile, recipe or claim is wrong at a place."""
+    """A YAML spec, hardware profile, recipe, claim or overlay is wrong at a place."""
 
 
 class ParseError(SourceError):

@@ -72,7 +72,7 @@ def show(
     if stats:
         from archc.viz.statistics import show_statistics
 
-        show_statistics(model, graph, layer=layer, op=op, as_json=as_json)
+        show_statistics(model, layer=layer, op=op, as_json=as_json)
         return
     _print(graph, overlays, layer=layer, op=op, as_json=as_json)
 
