@@ -221,7 +221,8 @@ class Heat {
   constructor(model, view, cost) {
     Object.assign(this, { model, view, cost });
     this.overlay = view.colour.startsWith("overlay:") ? model.data.overlays[Number(view.colour.slice(8))] : null;
-    const values = this.active ? [...model.blocks.values()].map((block) => this.rawBlock(block)).filter((v) => v !== null) : [];
+    const alone = model.data.nodes.filter((node) => !model.blocks.has(node.block)).map((node) => this.rawNode(node));
+    const values = [...[...model.blocks.values()].map((block) => this.rawBlock(block)), ...alone].filter((value) => value !== null);
     this.low = this.overlay ? Math.min(...values) : 0;
     this.high = Math.max(...values);
   }

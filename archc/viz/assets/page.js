@@ -32,8 +32,9 @@ function fillControls() {
   const formats = Object.keys(data.bytes);
   fill("hardware", [["", "none"], ...Object.keys(data.hardware).map((name) => [name, name])], workload.hardware);
   fill("weights", [["", "as in the model"], ...formats.map((name) => [name, name])], workload.weights);
+  const scored = [...data.overlays.keys()].filter((i) => Object.values(data.overlays[i].nodes).some((values) => overlayScore(values) !== null));
   fill("height", [["equal", "equal"], ["measure", "the measure"]], view.height);
-  fill("colour", [["kind", "kind of block"], ["measure", "the measure"], ...data.overlays.map((overlay, i) => [`overlay:${i}`, overlay.title])], view.colour);
+  fill("colour", [["kind", "kind of block"], ["measure", "the measure"], ...scored.map((i) => [`overlay:${i}`, data.overlays[i].title])], view.colour);
   byId("context").value = formatCount(workload.context);
   byId("batch").value = formatCount(workload.batch);
   fillDependent();
