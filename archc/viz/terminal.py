@@ -25,8 +25,9 @@ def print_summary(summary: Summary) -> None:
     out = console()
     counts = f"  {format_params(summary.params.total)} parameters, {len(summary.layers.layers)} layers"
     out.print(Text.assemble((summary.name, "bold"), counts))
-    out.print()
-    _print_layers(out, summary.layers)
+    if summary.layers.layers:
+        out.print()
+        _print_layers(out, summary.layers)
     if summary.mtp.layers:
         steps = f"{summary.mtp_steps} step{'s' if summary.mtp_steps > 1 else ''}"
         out.print(f"\nmulti-token prediction, {steps}")

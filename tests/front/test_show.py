@@ -115,6 +115,21 @@ def test_a_hundred_different_layers_stay_short(screen: Screen) -> None:
     assert "more that differ; --json lists them" in shown
 
 
+def test_a_model_without_layers_is_shown(screen: Screen, tmp_path: Path) -> None:
+    text = """archc graph 1
+name none
+dim vocab = 32 fixed
+dim d_model = 8
+input tokens [batch, tokens]
+embedding = embedding(tokens)
+lm_head = lm_head(embedding)
+output logits = lm_head
+"""
+    (tmp_path / "none.ir").write_text(text)
+    shown = screen.shows(print_summary, dataclasses.replace(summarise(load(tmp_path / "none.ir")), name="[bold]none"))
+    assert lines(shown)[0] == "[bold]none  512 parameters, 0 layers"
+
+
 # -- overlays on the summary -------------------------------------------------------------------------------------------
 
 
