@@ -259,7 +259,7 @@ class Heat {
 
   // From pale to deep blue, lightness falling evenly, as far as the ink of kinds can be read on it.
   shade(value) {
-    if (value === null) return "#d5d9de";
+    if (value === null) return "var(--unknown)";
     const share = this.high > this.low ? Math.max(0, Math.min(1, (value - this.low) / (this.high - this.low))) : 0.5;
     return `hsl(${212 - 12 * share} ${45 + 25 * share}% ${90 - 45 * share}%)`;
   }
