@@ -108,6 +108,12 @@ def packed_weights(graph: Graph) -> dict[str, Packed]:
     return found
 
 
+def logical_weights(graph: Graph) -> WeightMap:
+    """Every weight of a graph over the tensors that a checkpoint stores: itself, or its parts dequantised."""
+    packed = packed_weights(graph)
+    return WeightMap({k: packed[k].expr(k) if k in packed else Old(k) for k in graph.weight_shapes()})
+
+
 def _turned(param: Param) -> bool:
     """Whether the contracted axis is the last but one of three."""
     if param.contracts is None or param.axes[-1] == param.contracts:
@@ -144,8 +150,7 @@ class CheckpointDir:
     @functools.cached_property
     def logical(self) -> WeightMap:
         """Every weight of the graph over the stored tensors: itself, or its parts dequantised."""
-        keys = self.graph.weight_shapes()
-        return WeightMap({k: self.packed[k].expr(k) if k in self.packed else Old(k) for k in keys})
+        return logical_weights(self.graph)
 
     def weights(self) -> dict[str, Tensor]:
         """Every weight in memory, packed ones dequantised (to bf16, which holds them exactly)."""

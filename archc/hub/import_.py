@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archc.hub.bare_config import spec_from_config
 from archc.hub.checkpoint import Checkpoint
 from archc.hub.checkpoint_dir import CheckpointDir, Origin, load_checkpoint, new_checkpoint, stored_shapes
-from archc.hub.config import read_config
+from archc.hub.config import Config, read_config
 from archc.hub.entries import Shape
 from archc.hub.family import Table, family_of, shorten
 from archc.hub.stream import run_into
@@ -30,6 +30,30 @@ def import_checkpoint(source: Path | str, out: Path | str, *, name: str = "", ov
     Raises WeightError, listing all tensors concerned, for a truncated, corrupted or mismatching one; nothing is
     written then."""
     folder = Path(source)
+    found = read_foreign(folder, name)
+    origin = Origin(found.family, found.layout, found.config, found.copies, _shards(found.table, found.tensors))
+    step = {"step": "import", "from": folder.resolve().name, "family": found.family, "layout": found.layout}
+    with new_checkpoint(out, found.spec.graph(), step, origin=origin, files=folder, overwrite=overwrite) as staging:
+        run_into(staging, found.weights, found.tensors)
+    return load_checkpoint(out)
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A Hugging Face folder, opened: its spec, and `weights`, which make archc's stored tensors of its own."""
+
+    spec: Spec
+    weights: WeightMap
+    tensors: Checkpoint
+    family: str
+    layout: str
+    config: Config
+    table: Table
+    copies: tuple[str, ...]
+
+
+def read_foreign(folder: Path, name: str = "") -> Foreign:
+    """Open a Hugging Face folder. Raises WeightError, listing all tensors concerned, where it holds not together."""
     config, tensors = read_config(folder), Checkpoint(folder)
     spec, family = spec_from_config(folder, name), family_of(config)
     layout, table = family.layout_of(spec, tensors.names)
@@ -37,11 +61,7 @@ def import_checkpoint(source: Path | str, out: Path | str, *, name: str = "", ov
     copies = _checked_copies(table, tensors)
     weights = WeightMap(table.to_archc, frozenset({*copies, *filter(table.is_dropped, tensors.names)}))
     spec = with_formats(spec, table, weights.shapes(tensors.shapes), weights.dtypes(tensors.dtypes))
-    origin = Origin(family.model_type, layout, config, copies, _shards(table, tensors))
-    step = {"step": "import", "from": folder.resolve().name, "family": family.model_type, "layout": layout}
-    with new_checkpoint(out, spec.graph(), step, origin=origin, files=folder, overwrite=overwrite) as staging:
-        run_into(staging, weights, tensors)
-    return load_checkpoint(out)
+    return Foreign(spec, weights, tensors, family.model_type, layout, config, table, copies)
 
 
 def _shards(table: Table, tensors: Checkpoint) -> dict[str, list[str]]:
