@@ -90,9 +90,10 @@ def _unit(name: str) -> str:
 
 def _items(rows: Sequence[Row], drawn: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows one by one, runs of unchanged ones as one item, and what repeats as rounds of items."""
-    single = list(_runs(rows))
-    keys = [_key([(rows[i], drawn[i]) for i in item["rows"]]) for item in single]
-    yield from _folded(single, fold(keys), 0)
+    for _, group in itertools.groupby(_runs(rows), key=lambda item: rows[item["rows"][0]].region):
+        items = list(group)
+        keys = [_key([(rows[i], drawn[i]) for i in item["rows"]]) for item in items]
+        yield from _folded(items, fold(keys), 0)
 
 
 def _runs(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:

@@ -67,7 +67,7 @@ function box(side, position, row, which) {
     { class: "unit", style: side.block ? `border-left-color:${side.fill}` : null },
     side.letter ? chip(side) : null,
     element("span", { class: "strong" }, ` ${kind} `),
-    element("span", { class: "quiet" }, `${name}  ${formatParams(side.params)}`),
+    element("span", { class: "quiet" }, `${name === kind ? "" : name}  ${formatParams(side.params)}`),
     element("div", { class: "fields" }, row.status === "changed" ? fields : element("span", { class: "quiet" }, side.text)),
   );
 }
