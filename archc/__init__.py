@@ -5,6 +5,7 @@ Public names (each loads what it needs on first use; `import archc` itself loads
 - `apply(graph, pipeline)`: the graph after some passes, and the map that carries its weights
 - `compile(model, out)`: a package of plain torch that trains and serves
 - `cost(model, hardware="a10g", context="128k")`: parameters, memory, FLOPs, latency
+- `diff(a, b, hardware="a10g")`: what differs between two models, in words, and what each difference costs
 - `errors`: every error archc raises on purpose, as one tree
 - `load(model)`: the graph of a spec, a zoo name, a checkpoint, a package, IR text or a Hugging Face config
 """
@@ -15,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from archc.comparison import diff as diff
     from archc.compilation import compile_model as compile
     from archc.kernels import errors as errors
     from archc.passes.pipeline import apply as apply
@@ -28,11 +30,12 @@ _HOME = {
     "apply": "archc.passes.pipeline:apply",
     "compile": "archc.compilation:compile_model",
     "cost": "archc.sheet:cost",
+    "diff": "archc.comparison:diff",
     "errors": "archc.kernels.errors",
     "load": "archc.resolve:load",
 }
 
-__all__ = ["apply", "compile", "cost", "errors", "load"]
+__all__ = ["apply", "compile", "cost", "diff", "errors", "load"]
 
 
 def __getattr__(name: str) -> Any:

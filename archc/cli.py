@@ -25,6 +25,7 @@ COMMANDS = {
         "zoo": "archc.commands.zoo:zoo",
         "show": "archc.commands.show:show",
         "estimate": "archc.commands.estimate:estimate",
+        "diff": "archc.commands.diff:diff",
         "profile": "archc.commands.profile:profile",
         "schema": "archc.commands.schema:schema",
     },

@@ -47,12 +47,12 @@ def cost(
     Raises UnknownName for a model, hardware or format, and UnsupportedError for a workload that does not add up.
     """
     return cost_sheet(
-        _graph(model),
-        _profile(hardware),
-        context=_count(context),
-        batch=_count(batch),
-        input=_count(input),
-        output=_count(output),
+        load(model),
+        to_profile(hardware),
+        context=to_count(context),
+        batch=to_count(batch),
+        input=to_count(input),
+        output=to_count(output),
         format=format,
         kv_format=kv_format,
         ssm_format=ssm_format,
@@ -76,7 +76,7 @@ def training_cost(
     from archc.ir.cost_train import train_sheet
 
     return train_sheet(
-        _graph(model),
+        load(model),
         load_hardware(hardware) if isinstance(hardware, str) else hardware,
         tokens=parse_tokens(tokens),
         seq=parse_count(seq),
@@ -86,15 +86,13 @@ def training_cost(
     )
 
 
-def _graph(model: Model) -> Graph:
-    return load(model)
-
-
-def _profile(hardware: Hardware | None) -> HardwareProfile | None:
+def to_profile(hardware: Hardware | None) -> HardwareProfile | None:
+    """The profile that a name, a file or a profile stands for."""
     if hardware is None or isinstance(hardware, HardwareProfile):
         return hardware
     return load_hardware(str(hardware))
 
 
-def _count(value: int | str | None) -> int | None:
+def to_count(value: int | str | None) -> int | None:
+    """A count as people write it (`128k`), or none."""
     return None if value is None else parse_count(value)

@@ -93,17 +93,17 @@ def _room(sheet: CostSheet) -> str:
 
 
 def _flops(sheet: CostSheet) -> Iterator[Row]:
-    yield "prefill", _flop(sheet.flops.prefill), f"{format_count(sheet.workload.input)} tokens"
-    yield "decode", _flop(sheet.flops.decode_per_token), "one step"
+    yield "prefill", format_flops(sheet.flops.prefill), f"{format_count(sheet.workload.input)} tokens"
+    yield "decode", format_flops(sheet.flops.decode_per_token), "one step"
     if sheet.flops.mtp_per_token:
-        yield "draft (MTP)", _flop(sheet.flops.mtp_per_token), "all its steps once, not in the above"
+        yield "draft (MTP)", format_flops(sheet.flops.mtp_per_token), "all its steps once, not in the above"
 
 
 def _times(sheet: CostSheet) -> Iterator[Row]:
     if sheet.latency is None or sheet.throughput is None:
         return
-    yield "prefill time", _seconds(sheet.latency.prefill_s), ""
-    yield "decode time", _seconds(sheet.latency.decode_s_per_token), "one step"
+    yield "prefill time", format_seconds(sheet.latency.prefill_s), ""
+    yield "decode time", format_seconds(sheet.latency.decode_s_per_token), "one step"
     largest = sheet.throughput.max_batch
     yield "largest batch", "any" if largest is None else str(largest), "whose peak fits"
     rate = sheet.throughput.output_tokens_per_s
@@ -115,7 +115,7 @@ def _training(sheet: TrainSheet) -> list[Row]:
     again = ", blocks forward again" if sheet.recompute == "block" else ""
     return [
         ("parameters", format_params(sheet.params), f"{sheet.params:,}"),
-        ("FLOPs of a token", _flop(sheet.flops_per_token), f"forward, backward{again}"),
+        ("FLOPs of a token", format_flops(sheet.flops_per_token), f"forward, backward{again}"),
         ("FLOPs in all", f"{sheet.total_flops:.3e}", ""),
         ("memory of a device", "", ""),
         ("  parameters", format_size(sheet.parameter_bytes), "bf16, its shard"),
@@ -125,7 +125,7 @@ def _training(sheet: TrainSheet) -> list[Row]:
         ("  activations", format_size(sheet.activation_bytes), "one sequence"),
         ("  reserve", format_size(sheet.reserve_bytes), ""),
         ("  peak", format_size(sheet.peak_bytes), _fits(sheet.fits, sheet.memory_bytes)),
-        ("step", _seconds(sheet.step_s), f"{sheet.micro_batches:,} sequences a device"),
+        ("step", format_seconds(sheet.step_s), f"{sheet.micro_batches:,} sequences a device"),
         ("rate", f"{sheet.tokens_per_s:,.0f} tokens/s", f"{sheet.mfu:.0%} of the bf16 peak without recompute"),
         ("time", f"{sheet.days:,.1f} days", f"{sheet.steps:,} steps"),
     ]
@@ -206,21 +206,21 @@ def _memory_of(node: NodeCost) -> tuple[str, ...]:
 
 
 def _work_of(node: NodeCost) -> tuple[str, ...]:
-    prefill = _flop(node.prefill_flops), _timed(node.prefill_s)
-    return node.nodes[0], *prefill, _flop(node.decode_flops), _timed(node.decode_s), node.bound
+    prefill = format_flops(node.prefill_flops), _timed(node.prefill_s)
+    return node.nodes[0], *prefill, format_flops(node.decode_flops), _timed(node.decode_s), node.bound
 
 
 def _timed(seconds: float | None) -> str:
-    return "-" if seconds is None else _seconds(seconds)
+    return "-" if seconds is None else format_seconds(seconds)
 
 
-def _flop(flops: int) -> str:
+def format_flops(flops: int) -> str:
     """FLOPs in T, G or M."""
     unit, scale = next(((u, s) for u, s in (("T", 1e12), ("G", 1e9)) if flops >= s), ("M", 1e6))
     return f"{flops / scale:,.1f} {unit}FLOP" if flops else "0"
 
 
-def _seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """A time in s, ms, us or ns."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale:
