@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from archc.diff_table import FIGURES, Figure, signed, tells, told
 from archc.ir.diff import Diff, Row
@@ -24,6 +26,17 @@ _DRAWN = ("params", "resident_bytes", "decode_s", "decode_flops")  # figures wit
 def diff_picture(diff: Diff) -> str:
     """The picture of a diff."""
     return _Picture(diff).drawn()
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A bar of a strip: where it stands, its colour and height, in which strip, and whether it is dropped."""
+
+    at: int
+    fill: str
+    params: int
+    above: bool
+    gone: bool
 
 
 @dataclass
@@ -54,35 +67,31 @@ class _Picture:
     def strips(self) -> None:
         """A's layers above, B's below, a line between those that correspond."""
         rows = [row for row in self.diff.rows if row.region == LAYERS]
-        sides = [self.side(rows, "a"), self.side(rows, "b")]
-        longest, largest = max(map(len, sides)), max((p for side in sides for _, p in side.values()), default=0)
+        sides = [list(self.side(rows, "a")), list(self.side(rows, "b"))]
+        longest = max(map(len, sides))
         if not longest:
             return
         step = (WIDTH - 2 * MARGIN) / longest
         top, bottom = self.y + _BAR, self.y + _BAR + _BETWEEN
         for row in rows:
             self.tie(row, step, top, bottom)
-        for (name, status, at), side in zip((("a", "dropped", top), ("b", "added", bottom)), sides, strict=True):
-            for row in rows:
-                position = getattr(row, f"{name}_position")
-                if position is not None:
-                    kind, params = side[position]
-                    tall = max(3.0, _BAR * params / max(largest, 1))
-                    y = at - tall if name == "a" else at
-                    paint = {"style": "gone"} if row.status == status == "dropped" else {"fill": colour(kind).fill}
-                    self.canvas.rect(MARGIN + (position + 0.08) * step, y, 0.84 * step, tall, **paint)
+        largest = max(1, *(layer.params for side in sides for layer in side))
+        for layer in itertools.chain(*sides):
+            tall = max(3.0, _BAR * layer.params / largest)
+            y = top - tall if layer.above else bottom
+            fill, style = ("", "gone") if layer.gone else (layer.fill, "")
+            self.canvas.rect(MARGIN + (layer.at + 0.08) * step, y, 0.84 * step, tall, fill=fill, style=style)
         self.y = bottom + _BAR + 26
 
-    def side(self, rows: Sequence[Row], name: str) -> dict[int, tuple[str, int]]:
-        """Kind and parameters of one model's layers by position."""
+    def side(self, rows: Sequence[Row], name: Literal["a", "b"]) -> Iterator[_Layer]:
+        """One model's layers."""
         graph = getattr(self.diff, name)
-        found = {}
         for row in rows:
             block, position = getattr(row, name), getattr(row, f"{name}_position")
             if block is not None and position is not None:
                 nodes = unit_nodes(graph, LAYERS, block)
-                found[position] = title_op(nodes).kind, unit_params(nodes)
-        return found
+                fill = colour(title_op(nodes).kind).fill
+                yield _Layer(position, fill, unit_params(nodes), name == "a", row.status == "dropped")
 
     def tie(self, row: Row, step: float, top: float, bottom: float) -> None:
         """The line between two layers that correspond."""
