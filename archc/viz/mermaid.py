@@ -25,7 +25,9 @@ def mermaid(graph: Graph, overlays: Sequence[Overlay] = ()) -> str:
 
 
 def _head(graph: Graph) -> Iterator[str]:
-    yield from ("---", f"title: {json.dumps(printable(graph.name))}", "---", "flowchart TB")
+    # Of a title Mermaid drops what could be a tag; it knows no other way to write one.
+    title = printable(graph.name).replace("<", "‹").replace(">", "›")
+    yield from ("---", f"title: {json.dumps(title)}", "---", "flowchart TB")
 
 
 class _Drawing:
@@ -113,4 +115,6 @@ def _label(*lines: str) -> str:
 
 
 def _character(c: str) -> str:
+    if c == "\\":
+        return "#92;#8288;"  # with an invisible joiner: `\\n` would be the end of a line
     return c if c.isalnum() or c in " _=,:" else f"#{ord(c)};"

@@ -47,6 +47,7 @@ def _joint(name: str, label: str, sources: Iterable[str], **outputs: str) -> dic
 
 
 def _node(graph: Graph, overlays: Sequence[Overlay], node: Node, namespace: str) -> dict[str, Any]:
+    # The id stands among the attributes since the viewer searches them.
     facts = [("id", node.id), *structure.facts(graph, node), *structure.scores(overlays, node.id)]
     return {
         "id": node.id,

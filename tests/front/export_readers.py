@@ -1,11 +1,17 @@
-"""Small readers of what archc exports, written against the formats and not against archc: for tests."""
+"""For tests of exports: small readers, written against the formats and not against archc, and names that are markup."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
+
+from archc.ir.graph import Graph, Node
+
+EVIL = 'a "b" <script>alert(1)</script> \\n \\" &amp; #35; `c` {d} |e| [f] / 名前 %% \x00 \u202e end'
+SHOWN = EVIL.replace("\x00", "\\x00").replace("\u202e", "\\u202e")  # as pictures show what cannot be shown
 
 _STRING = r'"((?:[^"\\]|\\.)*)"'
 _TIMES = re.compile(r"x(\d+)  ")
@@ -85,7 +91,7 @@ def _mermaid(label: str) -> str:
     """What a label says; it may hold no character that could be markup."""
     lines = label.split("<br/>")
     assert all(re.fullmatch(r"(?:[\w =,:]|#\d+;)*", line) for line in lines), label
-    return "\n".join(re.sub(r"#(\d+);", lambda m: chr(int(m[1])), line) for line in lines)
+    return "\n".join(re.sub(r"#(\d+);", lambda m: chr(int(m[1])), line).replace("\u2060", "") for line in lines)
 
 
 def read_model_explorer(text: str) -> dict[str, Any]:
@@ -115,3 +121,21 @@ def read_netron(text: str) -> dict[str, Any]:
     ):
         argument["value"] = [names[i] for i in argument["value"]]
     return dict(graph)
+
+
+def renamed(graph: Graph, suffix: str) -> Graph:
+    """The graph with a suffix on its name and on every id."""
+    ids = {node.id: f"{node.block}.{node.role}{suffix}" if node.block else node.role + suffix for node in graph.nodes}
+    ids |= {name: name + suffix for name, _ in graph.inputs}
+
+    def node(old: Node) -> Node:
+        inputs = tuple(ids[source] for source in old.inputs)
+        return dataclasses.replace(old, role=old.role + suffix, inputs=inputs, owner=ids.get(old.owner, ""))
+
+    return dataclasses.replace(
+        graph,
+        name=graph.name + suffix,
+        nodes=tuple(map(node, graph.nodes)),
+        inputs=tuple((name + suffix, axes) for name, axes in graph.inputs),
+        outputs=tuple((name + suffix, ids[source]) for name, source in graph.outputs),
+    )
