@@ -38,14 +38,32 @@ class Drawing {
     return item.type === "fold" ? item.region.name : item.type === "block" ? item.block.region : "";
   }
 
+  // A node that reads the row above it hangs from that; what begins the stream and what reads it stand on it.
   stream(section) {
     const x = streamX(this.layout.width);
-    const middle = (row) => row.y + row.height / 2;
-    const [first, last] = [section[0], section[section.length - 1]];
-    const line = shape("line", { x1: x, x2: x, y1: middle(first), y2: middle(last), class: "stream" });
-    const joints = section.filter((row) => row.item.type === "node").map((row) => this.tap(row, x, row !== first));
-    const inside = this.layout.rows.filter((row) => row.item.type === "block" && row.y > first.y && row.y < last.y + 1);
-    return [line, ...joints, ...inside.map((row) => this.branch(row, x))];
+    const hangs = section.map((row, i) => i > 0 && this.reads(row, section[i - 1]));
+    let begin = 0;
+    while (hangs[begin + 1]) begin++;
+    const on = section.filter((row, i) => i === begin || (i > begin && !hangs[i]));
+    const [first, last] = [on[0], on[on.length - 1]];
+    const from = first.y + first.height / 2;
+    const to = last.y + (last.frame || last.height / 2);
+    const inside = this.layout.rows.filter((row) => row.item.type === "block" && row.y >= from && row.y <= to);
+    return [
+      on.length > 1 ? shape("line", { x1: x, x2: x, y1: from, y2: to, class: "stream" }) : null,
+      ...section.map((row, i) => (hangs[i] ? this.hang(row, section[i - 1]) : null)),
+      ...on.filter((row) => on.length > 1 && row.item.type === "node").map((row) => this.tap(row, x, row !== first)),
+      ...inside.map((row) => this.branch(row, x)),
+    ];
+  }
+
+  reads({ item }, above) {
+    return item.type === "node" && above.item.type === "node" && item.node.inputs.includes(above.item.node.id);
+  }
+
+  hang(row, above) {
+    const x = row.x + 14;
+    return shape("g", {}, shape("path", { d: `M${x},${above.y + above.height} V${row.y - 4}`, class: "wire" }), shape("path", { d: `M${x},${row.y} l-3.5,-7 h7 z`, class: "head" }));
   }
 
   // A node on the stream itself: the first feeds it, the others read it.
