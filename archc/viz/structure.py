@@ -11,17 +11,19 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from archc.ir.dims import Axis, Concat
+from archc.ir.dims import Axis
 from archc.ir.expr import Expr
 from archc.ir.graph import Graph, Node
 from archc.ir.op import Op, Param
+from archc.viz.block import axis_text
 from archc.viz.fold import Fold, fold
+from archc.viz.layers import number_list
 
 if TYPE_CHECKING:
     from archc.viz.overlay import Overlay, Value
 
 FEW = 3  # so many layers or fewer are drawn one by one though they repeat
-_AT_MOST = 6  # ranges of layers that are listed
+_AT_MOST = 6  # places of layers that are listed
 _WIDEST = 40  # characters of sizes in a line of a label
 
 # -- which blocks are equal --------------------------------------------------------------------------------------------
@@ -146,7 +148,9 @@ class _Outliner:
         """Where rounds of a fold stand: `layers 0-2, 7`."""
         blocks = [self.blocks[one.start + shift + i] for shift in shifts for i in range(one.length)]
         given = [self.places[block] for block in blocks]
-        names = [*_ranges([n for n in given if isinstance(n, int)]), *(n for n in given if isinstance(n, str))]
+        numbers = number_list([place for place in given if isinstance(place, int)])
+        names = numbers.split(", ") if numbers else []
+        names += [place for place in given if isinstance(place, str)]
         shown = names if len(names) <= _AT_MOST else [*names[: _AT_MOST - 2], "...", names[-1]]
         return f"{self.region} {', '.join(shown)}"
 
@@ -155,14 +159,6 @@ def places(graph: Graph, region: str) -> dict[str, int | str]:
     """Every block of a region by where it stands; one that only refers to another has no position, only its id."""
     at = {block: i for i, block in enumerate(graph.blocks.get(region, ()))}
     return {block: at.get(block, block) for block in region_blocks(graph, region)}
-
-
-def _ranges(numbers: Sequence[int]) -> list[str]:
-    """Consecutive numbers as ranges: [0, 2, 1, 7] as 0-2 and 7."""
-    known = set(numbers)
-    starts = sorted(n for n in known if n - 1 not in known)
-    ends = sorted(n for n in known if n + 1 not in known)
-    return [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
 
 
 def stand_ins(graph: Graph) -> Mapping[str, str]:
@@ -233,15 +229,9 @@ def shape_text(axes: Sequence[Axis]) -> str:
     return f"[{', '.join(map(str, shape(axes)))}]"
 
 
-def axes_text(op: Op, axes: Sequence[Axis]) -> str:
+def axes_text(op: Op, axes: Sequence[Axis | Expr]) -> str:
     """Axes in dims, with sizes: `[z:10240 | x:10240 | dt:128, d_model:5120]`."""
-    return f"[{', '.join(_axis(op, axis) for axis in axes)}]"
-
-
-def _axis(op: Op, axis: Axis) -> str:
-    if isinstance(axis, Concat):
-        return " | ".join(f"{name}:{part.size}" for name, part in axis.parts)
-    return f"{op.expr(axis)}:{axis.size}" if axis.size else str(axis)
+    return f"[{', '.join(str(axis) if isinstance(axis, Expr) else axis_text(op, axis) for axis in axes)}]"
 
 
 def param_text(graph: Graph, node: Node, param: Param) -> str:
@@ -263,9 +253,8 @@ def facts(graph: Graph, node: Node) -> Iterator[tuple[str, str]]:
     for param in node.op.params():
         yield param.name, param_text(graph, node, param)
     for state in node.op.state():
-        parts = [str(part) if isinstance(part, Expr) else _axis(node.op, part) for part in state.shape]
         each = " a token" if state.stored_tokens is not None else ""
-        yield f"state {state.name}", f"[{', '.join(parts)}]{each}"
+        yield f"state {state.name}", f"{axes_text(node.op, state.shape)}{each}"
 
 
 def scores(overlays: Sequence[Overlay], node_id: str) -> Iterator[tuple[str, str]]:
