@@ -224,6 +224,9 @@ def test_search_goes_to_the_first_attention_layer(nano: Page) -> None:
     nano.fill("#search", "in_proj 13")
     nano.locator("#found button").first.click()
     assert address(nano) == "#layers.13.mixer" and row(nano, "op:L13.mixer").is_visible()
+    nano.fill("#search", "mlp")
+    lines = [(hit.bounding_box() or {})["height"] for hit in nano.locator("#found li").all()]
+    assert len(lines) == 41 and max(lines) < 30  # the first 40 and how many more, a line each
     nano.fill("#search", "no such thing")
     assert nano.locator("#found").inner_text() == "nothing found"
     nano.keyboard.press("Escape")
@@ -589,6 +592,42 @@ def test_names_are_never_markup(open_page: OpenPage, name: str) -> None:
 
 
 # -- models of every shape ---------------------------------------------------------------------------------------------
+
+
+NO_LAYERS = """archc graph 1
+name none
+dim vocab = 32 fixed
+dim d_model = 8
+input tokens [batch, tokens]
+embedding = embedding(tokens)
+lm_head = lm_head(embedding)
+output logits = lm_head
+"""
+
+
+def test_the_residual_stream_goes_from_the_embedding_to_the_last_norm(nano: Page) -> None:
+    stream, middles = nano.locator("#drawing .stream"), {}
+    assert stream.count() == 1
+    for name in ("embedding", "norm"):
+        box = row(nano, f"op:{name}").locator("rect").first
+        middles[name] = nano.evaluate(
+            "(box) => box.y.baseVal.value + box.height.baseVal.value / 2", box.element_handle()
+        )
+    assert [float(stream.get_attribute(end) or 0) for end in ("y1", "y2")] == [middles["embedding"], middles["norm"]]
+    adds = nano.locator("#drawing .plus")
+    assert adds.count() == blocks(nano)
+    nano.click("#unfold")
+    assert adds.count() == 56
+
+
+def test_a_model_without_layers(open_page: OpenPage, tmp_path: Path) -> None:
+    (tmp_path / "none.ir").write_text(NO_LAYERS)
+    shown = open_page(page(load(tmp_path / "none.ir")))
+    assert shown.locator("#drawing .row").count() == 2 and shown.locator("#overview .bar").count() == 0
+    for choice, value in (("measure", "state_bytes"), ("height", "measure"), ("colour", "measure")):
+        shown.select_option(f"#{choice}", value)
+    shown.click("#unfold")
+    assert shown.locator("#drawing .row").count() == 2
 
 
 def test_multi_token_prediction_stands_apart(open_page: OpenPage, pages: Callable[[str], Path]) -> None:
