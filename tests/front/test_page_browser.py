@@ -550,6 +550,12 @@ def test_keys_work_after_a_button_and_from_a_link(open_page: OpenPage, pages: Ca
     shown.click("#unfold")
     shown.keyboard.press("f")
     assert blocks(shown) <= folded
+    shown.focus("#theme")
+    shown.keyboard.press("Enter")
+    assert shown.evaluate("document.documentElement.dataset.theme") == "dark"
+    shown.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    shown.keyboard.press("Space")
+    shown.wait_for_function("scrollY > 0")  # with no row in focus it scrolls, as on any page
     shown.focus("#context")
     shown.keyboard.press("u")  # a letter in a field is a letter
     assert blocks(shown) <= folded

@@ -277,7 +277,7 @@ const KEYS = {
 
 function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, dialog")) return;
-  if (["Enter", " "].includes(event.key) && event.target.closest("button, a")) return;
+  if (["Enter", " "].includes(event.key) && !focusedItem()) return;
   const action = KEYS[event.key];
   if (!action) return;
   event.preventDefault();
