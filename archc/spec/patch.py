@@ -7,6 +7,7 @@ what stays as it was is not mentioned, and what goes is empty (`null`).
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,7 @@ def _spec_file(a: Path | str) -> Path | None:
     file = Path(a)
     if file.suffix in _SUFFIXES:
         return file
-    hint = f"write it as one first with `archc show {a} --spec > a.yaml`"
+    hint = f"write it as one first with `archc show {shlex.quote(str(a))} --spec > a.yaml`"
     raise UnsupportedError(f"`{a}` is no spec, and a patch changes a spec: {hint}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from archc.hub.compare import WeightsDiff, compare_weights, evidence
 from archc.hub.import_ import import_checkpoint
 from archc.hub.stream import run_into
 from archc.hub.weights import Weights, weights_of
+from archc.ir.align import align
+from archc.ir.diff_pairs import Paired
 from archc.ir.graph import Graph
 from archc.ir.init import init_weights
 from archc.ir.selection import Selection, Selections, keep
@@ -185,6 +188,16 @@ def test_layers_that_went_by_the_evidence_of_their_weights(models: Mapping[str, 
     assert diff.words() == [f"{len(diff.params)} parameters same, {len(diff.dropped)} of A dropped"]
 
 
+def test_the_evidence_decides_which_of_equal_layers_went(models: Mapping[str, Weights], tmp_path: Path) -> None:
+    a = models["mamba"]  # twelve layers of one size
+    graph, weight_map = archc.apply(a.graph, "drop-layers{layers=(0,5,6,11)}")
+    b = written(tmp_path / "b", spec_from_graph(graph).graph(), weight_map.apply(tensors(a)))
+    aligned = Paired(a.graph, b.graph, align(a.graph, b.graph, evidence(a, b)))
+    diff = compare_weights(a, b, {theirs: ours for ours, theirs in aligned.b_of.items()})
+    assert {p.status for p in diff.params} == {"same"}
+    assert {key.split(".")[1] for key in diff.dropped} == {"0", "5", "6", "11"}
+
+
 def test_blocks_with_the_same_weights_are_no_evidence(models: Mapping[str, Weights], tmp_path: Path) -> None:
     a = models["dense"]
     weights = tensors(a)
@@ -303,6 +316,34 @@ def test_nodes_that_stand_for_nothing_or_for_another_kind(models: Mapping[str, W
     assert {p.key.rpartition(".")[0] for p in diff.of("new")} == {"layers.0.mixer", "layers.1.mixer"}
     assert {p.status for p in diff.params} == {"same", "new"}
     assert len(diff.dropped) == len(diff.of("new"))
+
+
+def test_one_block_is_in_memory_at_a_time(
+    models: Mapping[str, Weights], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = models["dense"]
+    b = cut(a, tmp_path / "b", some(a.graph, "d_model", 100))
+    alive, peak, read = 0, 0, Weights.read
+
+    def gone(nbytes: int) -> None:
+        nonlocal alive
+        alive -= nbytes
+
+    def counted(weights: Weights, key: str) -> Tensor:
+        nonlocal alive, peak
+        tensor = read(weights, key)
+        alive += tensor.nbytes
+        peak = max(peak, alive)
+        weakref.finalize(tensor, gone, tensor.nbytes)
+        return tensor
+
+    monkeypatch.setattr(Weights, "read", counted)
+    assert {p.status for p in compared(a, b).params} == {"same", "sliced"}
+    blocks: dict[str, int] = {}
+    for node, param in a.graph.params():
+        sizes = (w.nbytes(f"{w.graph.scopes[node.id]}.{param.name}") for w in (a, b))
+        blocks[node.block or node.id] = blocks.get(node.block or node.id, 0) + sum(sizes)
+    assert peak == max(blocks.values())
 
 
 # -- words and JSON ----------------------------------------------------------------------------------------------------
