@@ -22,6 +22,7 @@ from archc.ir.workload import FormatChoice
 from archc.viz.colours import colour
 from archc.viz.fields import sizes_text
 from archc.viz.fold import Fold, fold
+from archc.viz.layers import strip
 
 if TYPE_CHECKING:
     from archc.viz.overlay import Overlay
@@ -39,7 +40,7 @@ def scene(graph: Graph, overlays: Sequence[Overlay] = ()) -> dict[str, Any]:
         "hash": graph.hash,
         "nodes": [_node(graph, node, of_node[node.id]) for node in graph.nodes],
         "parts": [_part(graph, part, plain) for part, plain in zip(parts, _plain_figures(costed, parts), strict=True)],
-        "regions": [_region(graph, region, of_node) for region in graph.blocks],
+        "regions": [_region(graph, region) for region in graph.blocks],
         "order": list(_order(graph)),
         "kinds": {op.kind: _kind(op) for op in {type(node.op): node.op for node in graph.nodes}.values()},
         "outputs": dict(graph.outputs),
@@ -67,23 +68,17 @@ def _node(graph: Graph, node: Node, part: int) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value not in ("", None)}
 
 
-def _region(graph: Graph, region: str, of_node: dict[str, int]) -> dict[str, Any]:
-    """The blocks of a region in order; those whose nodes cost and compute the same fold into one."""
-    blocks = graph.blocks[region]
-    nodes = [graph.block_nodes(region, block) for block in blocks]
-    folds = fold([tuple(of_node[node.id] for node in block) for block in nodes])
+def _region(graph: Graph, region: str) -> dict[str, Any]:
+    """The blocks of a region in order, and how equal ones fold."""
+    layers = strip(graph, region).layers
     return {
         "name": region,
         "blocks": [
-            {"id": block, "letter": _letters(of), "nodes": [node.id for node in of]}
-            for block, of in zip(blocks, nodes, strict=True)
+            {"id": layer.block, "letter": layer.letter, "nodes": [n.id for n in graph.block_nodes(region, layer.block)]}
+            for layer in layers
         ],
-        "folds": [_fold(one) for one in folds],
+        "folds": [_fold(one) for one in fold([layer.mark for layer in layers])],
     }
-
-
-def _letters(nodes: Sequence[Node]) -> str:
-    return "".join(node.op.usual_letter() for node in nodes if type(node.op).Fields is not None)
 
 
 def _order(graph: Graph) -> Iterator[dict[str, str]]:
