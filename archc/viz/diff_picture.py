@@ -19,7 +19,7 @@ from archc.viz.svg import Canvas
 WIDTH, MARGIN = 920, 20
 _BAR, _BETWEEN = 44, 62  # heights of a strip's bars, and of the lines between the strips
 _LINE, _FALL = 18, 13
-_COLUMN = 88  # characters of a line of words
+_COLUMN = 118  # characters of a line of words
 _DRAWN = ("params", "resident_bytes", "decode_s", "decode_flops")  # figures with a waterfall, two of them
 
 
