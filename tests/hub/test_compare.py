@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from archc.ir.graph import Graph
 from archc.ir.init import init_weights
 from archc.ir.selection import Selection, Selections, keep
 from archc.ir.slicing import select
+from archc.ir.verify import verify
 from archc.kernels.errors import WeightError
 from archc.spec import spec_from_graph
 from tests.hub.oracles import ORACLES, save
@@ -133,28 +135,21 @@ def test_permutations_of_dims_that_keep_their_size(models: Mapping[str, Weights]
     assert "d_model reordered" in diff.words()
 
 
-def test_every_dim_at_once(models: Mapping[str, Weights], tmp_path: Path) -> None:
-    a = models["latent"]
-    inner = {
-        "d_model": 96,
-        "experts": 11,
-        "shared_d_ff": 200,
-        "latent": 48,
-        "head_dim": 20,
-        "n_groups": 1,
-        "n_kv_heads": 1,
-    }
-    chosen: list[Selection] = []
+@pytest.mark.parametrize("cast", [False, True])
+@pytest.mark.parametrize("model", ["hybrid", "latent", "moe", "dense", "mamba"])
+def test_many_dims_at_once(models: Mapping[str, Weights], tmp_path: Path, model: str, cast: bool) -> None:
+    """Random units in random order of two thirds of all dims, others for every outer unit, and perhaps cast to bf16."""
+    a = models[model]
+    chosen = Selections()
     for name, dim in a.graph.dims.items():
-        size = inner.get(name.rpartition(".")[2])
-        if size is not None and size < dim.size:
-            chosen.append(some(a.graph, name, size, order=True))
-    nested = Selections(chosen)
-    for name, size in {"d_ff": 120, "d_state": 20, "heads_per_group": 1, "queries_per_kv": 1}.items():
-        for dim in [d for n, d in a.graph.dims.items() if n.rpartition(".")[2] == name and d.within]:
-            rows = [RANDOM.permutation(dim.size)[:size] for _ in range(nested.size(dim.outer[0]))]
-            chosen.append(keep(dim, np.stack(rows)))
-    check(a, cut(a, tmp_path / "b", *chosen), *chosen)
+        if dim.order == "free" and RANDOM.random() < 2 / 3:
+            size = int(RANDOM.integers(dim.size // 2, dim.size, endpoint=True)) or 1
+            rows = [RANDOM.permutation(dim.size)[:size] for _ in range(math.prod(chosen.size(d) for d in dim.outer))]
+            chosen = Selections({**chosen, name: keep(dim, np.stack(rows))})
+    graph, weight_map = select(a.graph, chosen)
+    weights = {k: t.bfloat16() if cast else t for k, t in weight_map.apply(tensors(a)).items()}
+    b = written(tmp_path / "b", graph, weights)
+    check(a, b, *(s for s in chosen.values() if not s.is_identity))
 
 
 def test_a_smaller_vocabulary_beside_a_narrower_stream(models: Mapping[str, Weights], tmp_path: Path) -> None:
@@ -204,6 +199,24 @@ def test_blocks_with_the_same_weights_are_no_evidence(models: Mapping[str, Weigh
     twins = weights | {k.replace("layers.2.", "layers.0."): t for k, t in weights.items() if k.startswith("layers.2.")}
     b = written(tmp_path / "b", a.graph, twins)
     assert evidence(a, b) == {name: name for name in a.graph.blocks["layers"] if name not in ("L0", "L2")}
+
+
+def test_a_dim_that_layers_of_the_second_share(models: Mapping[str, Weights], tmp_path: Path) -> None:
+    a = models["dense"]
+    names = [name for name in a.graph.dims if name.endswith(".d_ff")]
+    rows = RANDOM.permutation(768)[:400]
+    b = cut(a, tmp_path / "b", *(keep(a.graph.dims[name], rows) for name in names[:1]))
+    shared = {name: b.graph.dims[names[0]] for name in names}
+    linked = verify(b.graph.with_dims(lambda dim: shared.get(dim.name, dim)))
+    weights = dict(tensors(b))
+    for name in names[1:]:
+        scope = a.graph.scopes[name.removesuffix(".d_ff")]
+        weights[f"{scope}.up_proj"] = weights[f"{scope}.up_proj"][np.flip(rows).copy()]
+        weights[f"{scope}.down_proj"] = weights[f"{scope}.down_proj"][:, np.flip(rows).copy()]
+    diff = compared(a, written(tmp_path / "c", linked, weights))
+    assert {p.status for p in diff.params} == {"same", "sliced"}
+    assert [one.selection.dim.name for one in diff.units] == names
+    assert all(one.dim == names[0] for one in diff.units)
 
 
 # -- what changed ------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from archc.hub.compare.evidence import evidence
+from archc.hub.compare.layout import Link
 from archc.hub.compare.report import ParamChange, Place, Status, Units, WeightsDiff
 from archc.hub.compare.solve import Pair, Solver
 from archc.hub.compare.values import equal, relative_norm
@@ -61,7 +62,7 @@ class _Comparison:
     pairs: Mapping[str, str | None]
     solver: Solver = field(default_factory=Solver)
     params: dict[str, ParamChange] = field(default_factory=dict)
-    met: dict[Block, frozenset[str]] = field(default_factory=dict)
+    met: dict[Block, frozenset[Link]] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
@@ -125,17 +126,18 @@ class _Comparison:
 
     def learned_about(self, block: Block) -> bool:
         """Whether more is known now of a block's dims than when it was compared, and it left something open."""
-        more = self.solver.known.keys() - self.met[block]
+        more = {new for _, new in self.solver.known.keys() - self.met[block]}
         keys = {self._key(node, param) for node in block for param in node.op.params()}
         is_open = any(self.params[key].status in ("changed", "resized") for key in keys)
         return is_open and any(d.name in more for node in block for d in node.op.dims.values())
 
     def units(self) -> Iterator[Units]:
         """The dims of B that are cut or reordered, each where its first op stands."""
-        shared = shared_dims(self.b.graph)
-        for name, (role, node) in self._firsts().items():
-            selection = self.solver.known.get(name)
-            if selection is not None and not selection.is_identity:
+        shared, firsts = shared_dims(self.b.graph), self._firsts()
+        order = {name: i for i, name in enumerate(firsts)}
+        for (_, name), selection in sorted(self.solver.known.items(), key=lambda item: order[item[0][1]]):
+            if not selection.is_identity:
+                role, node = firsts[name]
                 place = Place() if name in shared else self._place(node)
                 yield Units(dim=name, role=role, kind=node.op.kind, place=place, selection=selection)
 

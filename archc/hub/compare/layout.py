@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from archc.ir.dims import Axis, Concat, Dim, Product
 
+Link = tuple[str, str]  # names of an old dim and of the new one that may be cut from it
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -19,10 +21,10 @@ class Piece:
     old_at: int
     new_at: int
 
-    @property
-    def key(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What pieces share that are laid out of the same dims."""
-        return tuple(d.name for d in self.old), tuple(d.name for d in self.new)
+    @functools.cached_property
+    def links(self) -> tuple[Link, ...]:
+        """Its dims by name; pieces with the same are laid out of the same dims."""
+        return tuple((old.name, new.name) for old, new in zip(self.old, self.new, strict=True))
 
     @functools.cached_property
     def old_shape(self) -> tuple[int, ...]:
@@ -51,9 +53,9 @@ class Slot:
         return old, new
 
     @property
-    def dims(self) -> Iterator[tuple[Dim, Dim]]:
-        """Every dim, old and new."""
-        return (pair for piece in self.pieces for pair in zip(piece.old, piece.new, strict=True))
+    def dims(self) -> Iterator[tuple[Link, Dim, Dim]]:
+        """Every dim: its link, the old one and the new one."""
+        return (dims for piece in self.pieces for dims in zip(piece.links, piece.old, piece.new, strict=True))
 
 
 def slots_of(old: Sequence[Axis], new: Sequence[Axis]) -> tuple[Slot, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from archc.hub.compare.layout import Piece, Slot, slots_of
+from archc.hub.compare.layout import Link, Piece, Slot, slots_of
 from archc.hub.compare.units import units_of
 from archc.hub.compare.values import Ints, common_dtype, equal, hashes
 from archc.ir.dims import Dim
@@ -63,24 +63,24 @@ class _Place:
 
 
 class Solver:
-    """Finds the Selections of the dims of one group of parameters after the other; `known` has them by new dim.
+    """Finds the Selections of the dims of one group of parameters after the other; `known` has them by link.
 
     Dims that were taken to be as they were, for want of anything that says so, are forgotten by `forget`."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Selection] = {}
-        self._assumed: set[str] = set()
+        self.known: dict[Link, Selection] = {}
+        self._assumed: set[Link] = set()
         self._cache: dict[tuple[str, int], tuple[Ints, Ints]] = {}
 
     def solve(self, pairs: Sequence[Pair]) -> None:
         """Find what the values of `pairs` tell, the most certain first."""
         self._cache.clear()
-        groups: dict[object, list[_Place]] = {}
+        groups: dict[tuple[Link, ...], list[_Place]] = {}
         for pair in pairs:
             for i, slot in enumerate(pair.slots):
                 self._settle(pair, i, slot)
                 for piece in slot.pieces:
-                    groups.setdefault(piece.key, []).append(_Place(pair, i, piece))
+                    groups.setdefault(piece.links, []).append(_Place(pair, i, piece))
         if all(pair.same for pair in pairs):
             return
         while self._match(groups.values()) or self._match(groups.values(), fill=True) or self._assume(pairs):
@@ -88,13 +88,13 @@ class Solver:
 
     def forget(self) -> None:
         """Forget what was assumed."""
-        self.known = {name: chosen for name, chosen in self.known.items() if name not in self._assumed}
+        self.known = {link: chosen for link, chosen in self.known.items() if link not in self._assumed}
         self._assumed.clear()
 
     def cut(self, pair: Pair) -> tuple[str, ...]:
         """The dims of a parameter whose units are not what they were."""
-        names = dict.fromkeys(new.name for slot in pair.slots for _, new in slot.dims)
-        return tuple(name for name in names if name in self.known and not self.known[name].is_identity)
+        links = dict.fromkeys(link for slot in pair.slots for link, *_ in slot.dims)
+        return tuple(link[1] for link in links if link in self.known and not self.known[link].is_identity)
 
     def selected(self, pair: Pair) -> Tensor | None:
         """The old parameter with the known units; None where something about them is not known."""
@@ -103,22 +103,22 @@ class Solver:
         return self._taken(pair, -1).reshape(pair.new.shape)
 
     def _knows(self, slot: Slot) -> bool:
-        return all(new.name in self.known for _, new in slot.dims)
+        return all(link in self.known for link, *_ in slot.dims)
 
     def _settle(self, pair: Pair, at: int, slot: Slot) -> None:
         """Units are what they were along a fixed dim, and along any of a matrix that is the same and varies there."""
         matrix = pair.same and pair.new.ndim > 1 and _varies(pair.new.reshape([s.sizes[1] for s in pair.slots]), at)
-        for old, new in slot.dims:
-            if new.name not in self.known and _alike(old, new) and (matrix or old.order == "fixed"):
-                self.known[new.name] = _whole(old, new)
+        for link, old, new in slot.dims:
+            if link not in self.known and _alike(old, new) and (matrix or old.order == "fixed"):
+                self.known[link] = _whole(old, new)
 
     def _assume(self, pairs: Sequence[Pair]) -> bool:
         """Take one unknown dim of one size to be as it was, so that others can be found beside it."""
         for pair in pairs:
-            for old, new in (dims for slot in pair.slots for dims in slot.dims):
-                if new.name not in self.known and _alike(old, new):
-                    self.known[new.name] = _whole(old, new)
-                    self._assumed.add(new.name)
+            for link, old, new in (dims for slot in pair.slots for dims in slot.dims):
+                if link not in self.known and _alike(old, new):
+                    self.known[link] = _whole(old, new)
+                    self._assumed.add(link)
                     return True
         return False
 
@@ -126,7 +126,7 @@ class Solver:
         """Whether one more piece was matched; with `fill` one with positions that are equal in all parameters."""
         for places in groups:
             piece = places[0].piece
-            if all(d.name in self.known for d in piece.new):
+            if all(link in self.known for link in piece.links):
                 continue
             for old, new in self._told(places, alone=not fill):
                 found = units_of(piece, old, new, self.known, fill=fill)
@@ -169,7 +169,7 @@ class Solver:
         """The old parameter, one axis a slot, with the known units of every slot but one."""
         x = pair.old.reshape([s.sizes[0] for s in pair.slots])
         for i, slot in enumerate(pair.slots):
-            chosen = [self.known[new.name] for old, new in slot.dims if i != but]
+            chosen = [self.known[link] for link, *_ in slot.dims if i != but]
             if not all(selection.is_identity for selection in chosen):
                 x = x.index_select(i, torch.from_numpy(_selections(chosen).expand(slot.axes[0])))
         return x
