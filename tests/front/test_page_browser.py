@@ -87,6 +87,15 @@ def at(shown: Page, name: str, file: Path) -> None:
     shown.goto(f"{file.resolve().as_uri()}#{name}")
 
 
+def until(shown: Page, condition: str) -> None:
+    """Wait for a condition of the page; Playwright's own waiting would be an `eval`, which the page forbids."""
+    for _ in range(250):
+        if shown.evaluate(condition):
+            return
+        shown.wait_for_timeout(20)
+    pytest.fail(f"never came true: {condition}")
+
+
 def spec(folder: Path, text: str) -> Graph:
     """The graph of a spec's text."""
     file = folder / "model.yaml"
@@ -130,12 +139,10 @@ def test_ultra_is_there_in_less_than_a_second(open_page: OpenPage, pages: Callab
 def test_a_screen_that_changes_its_size(nano: Page) -> None:
     wide = nano.locator("#drawing svg").bounding_box()
     nano.set_viewport_size({"width": 390, "height": 844})
-    nano.wait_for_function("document.querySelector('#drawing svg').clientWidth < 390")
+    until(nano, "document.querySelector('#drawing svg').clientWidth < 390")
     assert nano.evaluate("document.documentElement.scrollWidth") <= 390
     nano.set_viewport_size({"width": 1440, "height": 900})
-    nano.wait_for_function(
-        f"document.querySelector('#drawing svg').clientWidth === {round(wide['width']) if wide else 0}"
-    )
+    until(nano, f"document.querySelector('#drawing svg').clientWidth === {round(wide['width']) if wide else 0}")
 
 
 def test_dark_by_button_and_key(nano: Page) -> None:
@@ -262,7 +269,7 @@ def test_links_on_the_page_and_back_to_the_whole(nano: Page) -> None:
     nano.locator("#details .kinds button", has_text="attention").click()
     assert address(nano) == "#layers.14.mixer"
     nano.evaluate("location.hash = '#lm_head'")
-    nano.wait_for_function("view.selected === 'lm_head'")
+    until(nano, "view.selected === 'lm_head'")
     assert "lm_head: lm_head" in details(nano)
 
 
@@ -555,7 +562,7 @@ def test_keys_work_after_a_button_and_from_a_link(open_page: OpenPage, pages: Ca
     assert shown.evaluate("document.documentElement.dataset.theme") == "dark"
     shown.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     shown.keyboard.press("Space")
-    shown.wait_for_function("scrollY > 0")  # with no row in focus it scrolls, as on any page
+    until(shown, "scrollY > 0")  # with no row in focus it scrolls, as on any page
     shown.focus("#context")
     shown.keyboard.press("u")  # a letter in a field is a letter
     assert blocks(shown) <= folded
