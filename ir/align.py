@@ -12,7 +12,7 @@ import bisect
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from archc.ir.graph import Graph, Node
@@ -210,7 +210,6 @@ class _Aligner:
     ours: _Contexts
     theirs: _Contexts
     shared: frozenset[str]
-    known: dict[Any, int] = field(default_factory=dict)
 
     def aligned(
         self, left: list[Unit], right: list[Unit], evidence: Mapping[str, str], slides: list[Slide]
@@ -220,18 +219,22 @@ class _Aligner:
         for (first, *ours), (partner, *theirs) in _between(left, right, evidence):
             if first is not None:
                 found.append(Match(first, partner))
-            cost = [[self.cost(x, y) for y in theirs] for x in ours]
+            cost = self.costs(ours, theirs)
             pairing = pair_up(cost, len(theirs), functools.partial(self.disagreement, ours, theirs))
             found += [Match(None if i is None else ours[i], None if j is None else theirs[j]) for i, j in pairing.pairs]
             slides += [_slide((ours, theirs)[one.side], one) for one in pairing.loose]
         return found
 
-    def cost(self, a: Unit, b: Unit) -> int:
-        """What pairing two units costs: nothing where they are equal but for shared dims and names."""
-        key = (self.traits(a), self.traits(b))
-        if key not in self.known:
-            self.known[key] = _mismatch(*key) if a.kind == b.kind else OTHER_KIND
-        return self.known[key]
+    def costs(self, ours: Sequence[Unit], theirs: Sequence[Unit]) -> list[list[int]]:
+        """What pairing each with each costs: nothing where they are equal but for shared dims and names.
+
+        Few units are unlike all others: each two kinds of unit are compared once."""
+        left, right = ([(u.kind, self.traits(u)) for u in units] for units in (ours, theirs))
+        columns = list(dict.fromkeys(right))
+        of_column = [columns.index(traits) for traits in right]
+        by_row = {row: [_mismatch(row[1], c[1]) if row[0] == c[0] else OTHER_KIND for c in columns]
+                  for row in dict.fromkeys(left)}  # fmt: skip
+        return [[costs[at] for at in of_column] for costs in map(by_row.__getitem__, left)]
 
     @functools.cached_property
     def _traits(self) -> dict[Unit, Any]:

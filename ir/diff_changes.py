@@ -156,7 +156,8 @@ class _Changes:
                 edits.append(Edit(*at, m.a.kind, m.b.kind))
                 ways.setdefault(f"{m.a.kind} -> {m.b.kind}", []).append(at[0])
         told = "; ".join(f"{region_words(region, places)} ({way})" for way, places in ways.items())
-        switches = {(i, OP) for i, s in enumerate(self.slots) if s.match in chosen and self._is_replaced(i)}
+        there = [i for i, s in enumerate(self.slots) if s.match in chosen and self._is_replaced(i)]
+        switches = {(i, switch) for i in there for c in self._of(i) for switch in c.switches}
         alone = {(i, PRESENT) for i, s in enumerate(self.slots) if s.match in chosen and None in (s.a, s.b)}
         yield Change("replaced", f"replaced: {told}", region, edits=tuple(edits), switches=frozenset(switches | alone))
 
@@ -261,8 +262,8 @@ class _Changes:
             if slot.a is None or slot.b is None or self._mapped(slot.a.owner) == slot.b.owner:
                 continue
             old, new = slot.a.owner or None, slot.b.owner or None
-            names = _names(slot.a, slot.b)
-            told = f"{names} tied to {new}" if new else f"{names} untied from {old}"
+            a_of = {theirs: ours for ours, theirs in self.paired.b_of.items()}
+            told = f"{slot.a.id} tied to {a_of.get(new, new)}" if new else f"{slot.a.id} untied from {old}"
             edits = (Edit(slot.a.id, slot.b.id, old, new),)
             yield Change("owner", told, edits=edits, switches=frozenset({(i, OWNER)}))
 
@@ -331,7 +332,7 @@ class _Changes:
         moved = [(s.a, s.b) for s in self.slots if s.a is not None and s.b is not None and self._rewired(s.a, s.b)]
         if moved:
             edits = tuple(Edit(x.id, y.id, x.inputs, y.inputs) for x, y in moved)
-            names = places_words([_names(x, y) for x, y in moved])
+            names = places_words([x.id for x, _ in moved])
             yield Change("wiring", f"other inputs of {names}", field="edges", edits=edits)
 
     def _outputs(self, graph: Graph, mapped: Callable[[str], str]) -> list[tuple[str, str]]:
@@ -357,10 +358,6 @@ class _Changes:
 def _ends(what: str, old: Sequence[str], new: Sequence[str]) -> Change:
     return Change("wiring", f"{what}: {'; '.join(old)} -> {'; '.join(new)}", field=what,
                   edits=(Edit(None, None, tuple(old), tuple(new)),))  # fmt: skip
-
-
-def _names(a: Node, b: Node) -> str:
-    return a.id if a.id == b.id else f"{a.id} ({b.id} in B)"
 
 
 def _same_kind(slot: Slot) -> bool:

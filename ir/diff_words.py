@@ -99,7 +99,7 @@ def _with_kinds(places: Sequence[Place], kinds: Mapping[Place, str]) -> Iterator
 def _counted(kinds: Iterable[str]) -> str:
     """`16 attention, 16 mlp`; one kind without its number."""
     counts = Counter(kinds)
-    return ", ".join(f"{count} {kind}" if len(counts) > 1 else kind for kind, count in counts.items())
+    return ", ".join(f"{count} {kind}" if len(counts) > 1 else kind for kind, count in sorted(counts.items()))
 
 
 def field_words(

@@ -9,7 +9,6 @@ certain; what they choose differently is kept, so that nobody says more than the
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -132,9 +131,12 @@ class _Paths:
                 ways[to] = ways.get(to, 0) + ways[at]
         for at, moves in reversed(self.moves.items()):
             onward.setdefault(at, sum(onward[at[0] + m[0], at[1] + m[1]] for m in moves))
-        certain = sorted(at for at in self.moves if ways[at] * onward[at] == onward[0, 0])
-        for start, stop in itertools.pairwise(certain):
-            yield [at for at in self.moves if start <= at < stop]
+        cells: list[Cell] = []
+        for at in self.moves:
+            if cells and ways[at] * onward[at] == onward[0, 0]:
+                yield cells
+                cells = []
+            cells.append(at)
 
 
 def _reached(cost: Sequence[Sequence[int]], columns: int) -> list[list[int]]:

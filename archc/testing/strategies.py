@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le
 from hypothesis import strategies as st
 
 from archc.ir.build import MTP, Norm, build_model
+from archc.ir.dims import Dim
 from archc.ir.formats import FORMATS
 from archc.ir.graph import Graph, Node
 from archc.ir.op import Op, registered_ops
@@ -110,3 +111,25 @@ def formatted(draw: st.DrawFn, node: Node) -> Node:
         return node
     chosen = draw(st.dictionaries(st.sampled_from(names), st.sampled_from(sorted(FORMATS)), max_size=2))
     return dataclasses.replace(node, formats=tuple(chosen.items()))
+
+
+def renamed(graph: Graph) -> Graph:
+    """The same model by other ids of nodes and names of dims, its lineage unknown."""
+    ids = {n.id: f"{n.block}x.{n.role}" if n.block else f"{n.id}x" for n in graph.nodes}
+    nodes = (
+        dataclasses.replace(
+            n,
+            role=n.role if n.block else ids[n.id],
+            block=n.block and f"{n.block}x",
+            inputs=tuple(ids.get(i, i) for i in n.inputs),
+            owner=ids.get(n.owner, ""),
+        )
+        for n in graph.nodes
+    )
+    outputs = tuple((name, ids.get(source, source)) for name, source in graph.outputs)
+    made = dataclasses.replace(graph, nodes=tuple(nodes), outputs=outputs, lineage=())
+    return made.with_dims(_renamed)
+
+
+def _renamed(dim: Dim) -> Dim:
+    return dataclasses.replace(dim, name=f"{dim.name}_x", within=dim.within and _renamed(dim.within))
