@@ -157,7 +157,7 @@ class Drawing {
     const many = positions.length > 1 ? ` ×${positions.length}` : "";
     const title = `${this.model.part(node).kind}${many}`;
     const where = item.block.region === "layers" ? `layer${positions.length > 1 ? "s" : ""} ${formatRanges(positions)}` : this.model.place(item.block);
-    return this.box(row, { title, where, detail: this.model.sizes(node), letter: item.block.letter, paint: this.model.kind(node), value: this.value(item), open: item.isOpen, heat: this.heat.ofBlocks(positions.map((at) => this.blockAt(item.block.region, at))) });
+    return this.box(row, { title, where, detail: this.model.sizes(node), letter: item.block.letter, paint: this.model.kind(node), value: positions.length > 1 ? `${this.value(item)} each` : this.value(item), open: item.isOpen, heat: this.heat.ofBlocks(positions.map((at) => this.blockAt(item.block.region, at))) });
   }
 
   blockAt(region, position) {

@@ -250,9 +250,18 @@ function focusedItem() {
   return key && rows.find((row) => row.item.key === key)?.item;
 }
 
+// Right opens; left closes, or goes to what the row is part of.
 function openOrClose(open) {
   const item = focusedItem();
-  if (item && item.opens && item.isOpen !== open) toggle(item.key);
+  if (!item) return;
+  if (item.opens && item.isOpen !== open) toggle(item.key);
+  else if (!open) focusParent(item);
+}
+
+function focusParent(item) {
+  const before = rows.slice(0, rows.findIndex((row) => row.item === item)).map((row) => row.item);
+  const parent = before.reverse().find((each) => each.level < item.level);
+  if (parent) byId("drawing").querySelector(`[data-key="${CSS.escape(parent.key)}"]`).focus();
 }
 
 const KEYS = {
@@ -267,6 +276,7 @@ const KEYS = {
   "/": () => byId("search").focus(),
   Escape: () => select(""),
   "+": () => zoom(1.25),
+  "=": () => zoom(1.25),
   "-": () => zoom(0.8),
   0: () => zoom(0),
   u: unfoldAll,
