@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archc.ir.workload import PREFILL_CHUNK
@@ -10,6 +13,8 @@ from archc.sheet import Hardware, Model, to_count, to_profile
 from archc.units import parse_count
 
 if TYPE_CHECKING:
+    from archc.hub.compare import WeightsDiff
+    from archc.hub.weights import Weights
     from archc.ir.diff import Diff
 
 
@@ -28,10 +33,12 @@ def diff(
     conv_format: str | None = None,
     prefill_chunk: int | str = PREFILL_CHUNK,
     mtp: bool = True,
+    evidence: Mapping[str, str] | None = None,
 ) -> Diff:
     """What differs between two models (graphs, or anything that `archc.load` takes), and what that costs or saves.
 
-    The options are those of `archc.cost`; times need `hardware`.
+    The options are those of `archc.cost`; times need `hardware`. `evidence` has blocks of A, by id, that are certain to
+    be the blocks of B that it gives (`Weighed.evidence`).
 
     >>> found = diff("llama-3.1-8b", "llama-3.1-minitron-4b-width")
     >>> [change.words for change in found.changes]
@@ -57,4 +64,35 @@ def diff(
         conv_format=conv_format,
         prefill_chunk=parse_count(prefill_chunk),
         mtp=mtp,
+        evidence=evidence,
     )
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The weights of two models, to be compared once their graphs are."""
+
+    a: Weights
+    b: Weights
+
+    def evidence(self) -> Mapping[str, str] | None:
+        """Blocks that are equal weight by weight; not asked for where the graphs' lineage tells."""
+        from archc.hub.compare import evidence
+
+        return None if self.a.graph.ancestry & self.b.graph.ancestry else evidence(self.a, self.b)
+
+    def compared(self, found: Diff) -> WeightsDiff:
+        """What became of every parameter, the graphs being paired as `found` has them. Shows its progress."""
+        from archc.hub.compare import compare_weights
+
+        pairs = {s.b.id: None if s.a is None else s.a.id for s in found.paired.slots if s.b is not None}
+        return compare_weights(self.a, self.b, pairs)
+
+
+def weighed(a: Path | str, b: Path | str) -> Weighed | None:
+    """The weights of two models; None where one of them has none. Raises WeightError for files that are wrong."""
+    if not all(Path(model).is_dir() and any(Path(model).glob("*.safetensors")) for model in (a, b)):
+        return None
+    from archc.hub.weights import weights_of
+
+    return Weighed(weights_of(a), weights_of(b))

@@ -16,6 +16,7 @@ from archc.terminal import console, plain_table
 from archc.units import format_count, format_params, format_size
 
 if TYPE_CHECKING:
+    from archc.hub.compare import WeightsDiff
     from archc.ir.cost_sheet import CostSheet
     from archc.ir.diff import Diff
     from archc.ir.diff_cost import Effect
@@ -65,6 +66,14 @@ def print_diff(found: Diff) -> None:
     if len(found.changes) > 1:
         _print_shares(out, found.effect)
     out.print(Text(told(found), style="dim"))
+
+
+def print_weights(compared: WeightsDiff) -> None:
+    """What became of the weights."""
+    out = console()
+    out.print()
+    for i, line in enumerate(compared.words()):
+        out.print(Text.assemble(("weights  " if i == 0 else "         ", "cyan"), line))
 
 
 def _print_changes(out: Console, found: Diff) -> None:

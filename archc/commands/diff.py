@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from archc.hub.compare import WeightsDiff
     from archc.ir.diff import Diff
 
-# Option -> the function of a diff that makes the file's text.
+# Option -> the function of (diff, diff of weights or None) that makes the file's text.
 PICTURES = {"html": "archc.viz.diff_page:diff_page", "svg": "archc.viz.diff_picture:diff_picture"}
 FILE = "FILE"
 Out = Path | None
@@ -34,6 +35,8 @@ def diff(
     mtp: Annotated[bool, typer.Option(help="Keep multi-token prediction in memory.")] = True,
     html: Annotated[Out, typer.Option(metavar=FILE, help="Write a page: both models side by side.")] = None,
     svg: Annotated[Out, typer.Option(metavar=FILE, help="Write a picture.")] = None,
+    patch: Annotated[Out, typer.Option(metavar=FILE, help="Write a spec that extends A (a spec) and is B.")] = None,
+    weights: Annotated[bool, typer.Option(help="Compare weights, where both models have them.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     git_driver: Annotated[bool, typer.Option("--git-driver", help="Be git's diff driver.")] = False,
 ) -> None:
@@ -50,7 +53,9 @@ def diff(
     if len(models) != 2:
         raise typer.BadParameter(f"expected two models, got {len(models)}: {' '.join(models)}")
     from archc.comparison import diff as compare
+    from archc.comparison import weighed
 
+    both = weighed(*models) if weights else None
     found = compare(
         *models,
         hardware=hardware,
@@ -64,20 +69,30 @@ def diff(
         conv_format=conv_format,
         prefill_chunk=prefill_chunk,
         mtp=mtp,
+        evidence=None if both is None else both.evidence(),
     )
-    drawn = {name: out for name, out in {"html": html, "svg": svg}.items() if out is not None}
-    if drawn:
-        _draw(found, drawn)
+    compared = None if both is None else both.compared(found)
+    files = {name: out for name, out in {"html": html, "svg": svg}.items() if out is not None}
+    if files or patch is not None:
+        made = {out: _picture(name)(found, compared) for name, out in files.items()}
+        _write(made if patch is None else {**made, patch: _patch(models[0], found, patch)})
     else:
-        _print(found, as_json)
-    raise typer.Exit(1 if found else 0)
+        _print(found, compared, as_json)
+    same = not found and (compared is None or compared.empty)
+    raise typer.Exit(0 if same else 1)
 
 
-def _draw(found: Diff, files: Mapping[str, Path]) -> None:
-    """Make every picture before any is written."""
+def _patch(a: str, found: Diff, out: Path) -> str:
+    from archc.spec.model import spec_from_graph
+    from archc.spec.patch import patch_spec
+
+    return patch_spec(a, spec_from_graph(found.b), name=found.b.name, out=None if str(out) == "-" else out)
+
+
+def _write(made: Mapping[Path, str]) -> None:
+    """Write files whose text is all there."""
     from archc.outfile import write_whole
 
-    made = {out: _picture(name)(found) for name, out in files.items()}
     for out, text in made.items():
         write_whole(out, text)
         if str(out) != "-":
@@ -89,10 +104,13 @@ def _picture(name: str) -> Any:
     return getattr(importlib.import_module(module), function)
 
 
-def _print(found: Diff, as_json: bool) -> None:
+def _print(found: Diff, compared: WeightsDiff | None, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        of_weights = {} if compared is None else {"weights": compared.to_json()}
+        typer.echo(json.dumps({**found.to_json(), **of_weights}, indent=2))
         return
-    from archc.diff_table import print_diff
+    from archc.diff_table import print_diff, print_weights
 
     print_diff(found)
+    if compared is not None:
+        print_weights(compared)

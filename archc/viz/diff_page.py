@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from archc.ir.diff import Diff
 from archc.viz.diff_scene import diff_scene
 from archc.viz.page import render
 
+if TYPE_CHECKING:
+    from archc.hub.compare import WeightsDiff
+
 SCRIPTS = ("dom", "units", "text", "waterfall", "diff")
 
 
-def diff_page(diff: Diff) -> str:
-    """The page of a diff."""
-    return render("diff", f"{diff.a.name} → {diff.b.name}", diff_scene(diff), SCRIPTS)
+def diff_page(diff: Diff, weights: WeightsDiff | None = None) -> str:
+    """The page of a diff, and of what became of the weights where they were compared."""
+    scene = {**diff_scene(diff), "weights": [] if weights is None else weights.words()}
+    return render("diff", f"{diff.a.name} → {diff.b.name}", scene, SCRIPTS)

@@ -6,7 +6,7 @@ import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from archc.diff_table import FIGURES, Figure, signed, tells, told
 from archc.ir.diff import Diff, Row
@@ -16,6 +16,9 @@ from archc.viz.diff_scene import unit_nodes, unit_params
 from archc.viz.structure import title_op
 from archc.viz.svg import Canvas
 
+if TYPE_CHECKING:
+    from archc.hub.compare import WeightsDiff
+
 WIDTH, MARGIN = 920, 20
 _BAR, _BETWEEN = 44, 62  # heights of a strip's bars, and of the lines between the strips
 _LINE, _FALL = 18, 13
@@ -23,9 +26,9 @@ _COLUMN = 118  # characters of a line of words
 _DRAWN = ("params", "resident_bytes", "decode_s", "decode_flops")  # figures with a waterfall, two of them
 
 
-def diff_picture(diff: Diff) -> str:
-    """The picture of a diff."""
-    return _Picture(diff).drawn()
+def diff_picture(diff: Diff, weights: WeightsDiff | None = None) -> str:
+    """The picture of a diff, with a line on what became of the weights where they were compared."""
+    return _Picture(diff, [] if weights is None else weights.words()).drawn()
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class _Layer:
 @dataclass
 class _Picture:
     diff: Diff
+    of_weights: Sequence[str]
     y: float = 0.0
 
     def __post_init__(self) -> None:
@@ -109,12 +113,18 @@ class _Picture:
     def changes(self) -> None:
         """Every change in words, numbered."""
         for i, change in enumerate(self.diff.changes, 1):
-            for n, line in enumerate(textwrap.wrap(change.words, _COLUMN)):
-                if n == 0:
-                    self.canvas.text(MARGIN, self.y, str(i), size=13, style="quiet")
-                self.canvas.text(MARGIN + 24, self.y, line, size=13, width=WIDTH - 2 * MARGIN - 24)
-                self.y += _LINE
+            self.words(str(i), change.words)
+        for words in self.of_weights:
+            self.words("w", words)
         self.y += 16
+
+    def words(self, mark: str, words: str) -> None:
+        """Words after a mark, on as many lines as they need."""
+        for n, line in enumerate(textwrap.wrap(words, _COLUMN)):
+            if n == 0:
+                self.canvas.text(MARGIN, self.y, mark, size=13, style="quiet")
+            self.canvas.text(MARGIN + 24, self.y, line, size=13, width=WIDTH - 2 * MARGIN - 24)
+            self.y += _LINE
 
     def waterfalls(self) -> None:
         """From A to B in parameters, and in memory, beside one another; time where there is hardware."""

@@ -138,6 +138,11 @@ function drawChanges() {
   if (!data.changes.length) byId("changes").replaceChildren(element("p", {}, "nothing: the two are the same"));
 }
 
+function drawWeights() {
+  if (!data.weights.length) return;
+  byId("weights").replaceChildren(element("h2", {}, "What became of the weights"), element("ul", { class: "ops" }, data.weights.map((line) => element("li", {}, line))));
+}
+
 function chooseChange(i) {
   view.change = view.change === i ? -1 : i;
   drawChanges();
@@ -172,6 +177,7 @@ function drawWaterfall() {
 function draw() {
   drawPair();
   drawChanges();
+  drawWeights();
   drawFigures();
   drawWaterfall();
   drawRows();
