@@ -121,12 +121,15 @@ class Diff:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: the changes, the rows, and the effect on cost with each change's share."""
+        """Plain data: the changes, the rows, and the effect on cost with each change's share.
+
+        `open` lists blocks without partner of which structure tells only how many they are: `chosen` of `among`."""
         return {
             "a": self.a.name,
             "b": self.b.name,
             "same": not self,
             "aligned_by": self.alignment.by,
+            "open": [dataclasses.asdict(slide) for slide in self.alignment.slides],
             "changes": [c.to_json() for c in self.changes],
             "effect": self.effect.to_json(),
             "rows": [r.to_json() for r in self.rows],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -204,7 +204,7 @@ class _Changes:
                 yield Change("dim", words, field=c.field, edits=edits, total=1, dims=names if c in sizes else None)
 
     def fields(self) -> Iterator[Change]:
-        """Fields of blocks, kind by kind, then of other nodes."""
+        """Fields of blocks, kind by kind, then of other nodes, then those that changed alike wherever they are."""
         groups: dict[tuple[str, str, str], list[tuple[int, FieldChange]]] = {}
         for i in self.paired.changes:
             node = self.slots[i].node
@@ -212,8 +212,29 @@ class _Changes:
                 region = self.matches[self.slots[i].match].region if node.op.Fields is not None else ""
                 groups.setdefault((region, node.op.kind, change.field), []).append((i, change))
         kinds = list(dict.fromkeys(key[:2] for key in groups))
+        alike = {
+            name: found for name in dict.fromkeys(key[2] for key in groups) if (found := self._alike(name, groups))
+        }
         for key in sorted(groups, key=lambda k: (not self._is_named(groups[k]), kinds.index(k[:2]))):
-            yield self._field(*key, groups[key])
+            if key[2] not in alike:
+                yield self._field(*key, groups[key])
+        for name, everywhere in alike.items():
+            yield self._everywhere(name, everywhere)
+
+    def _alike(
+        self, name: str, groups: Mapping[tuple[str, str, str], list[tuple[int, FieldChange]]]
+    ) -> list[tuple[int, FieldChange]]:
+        """The changes of a field that several kinds of op have, if all that have it changed by the same; else none."""
+        found = [one for key, group in groups.items() if key[2] == name for one in group]
+        have = [i for i in self.paired.changes if hasattr(self.slots[i].node.op, name) and _same_kind(self.slots[i])]
+        alike = len({change_words(c.old, c.new) for _, c in found}) == 1 and len(found) == len(have)
+        return found if alike and len({self.slots[i].node.op.kind for i, _ in found}) > 1 else []
+
+    def _everywhere(self, name: str, found: list[tuple[int, FieldChange]]) -> Change:
+        edits = tuple(Edit(*self.places(self.slots[i]), c.old, c.new) for i, c in found)
+        switches = frozenset((i, switch) for i, c in found for switch in c.switches)
+        words = f"{name} {change_words(found[0][1].old, found[0][1].new)} everywhere"
+        return Change("field", words, field=name, edits=edits, total=len(found), switches=switches)
 
     def _is_named(self, found: Sequence[tuple[int, FieldChange]]) -> bool:
         return self.slots[found[0][0]].node.op.Fields is not None

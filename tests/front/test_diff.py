@@ -65,6 +65,7 @@ def test_json_tells_changes_rows_and_shares(models: tuple[str, str]) -> None:
     shown = run(*models, "--json")
     found = json.loads(shown.stdout)
     assert shown.returncode == 1 and found["same"] is False
+    assert (found["aligned_by"], found["open"]) == ("structure", [])
     dropped, narrower = found["changes"]
     assert dropped["kind"] == "dropped" and len(dropped["edits"]) == 1
     assert (narrower["of"], narrower["field"], narrower["total"]) == ("mlp", "d_ff", 1)

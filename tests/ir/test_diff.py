@@ -168,6 +168,14 @@ def test_steps_of_multi_token_prediction_by_reference() -> None:
     assert words(diff(three, wider)) == ["d_ff 8 -> 12 in 1 of 1 mlp MTP layers"]
 
 
+def test_what_changed_alike_in_every_kind_of_op_is_said_once() -> None:
+    layers = [(kind, dataclasses.replace(fields, init_std=0.01)) for kind, fields in (MAMBA, mlp(64), attention())]
+    found = diff(model(MAMBA, mlp(64), attention()), renamed(model(*layers, init_std=0.01)))
+    assert words(found) == ["init_std 0.02 -> 0.01 everywhere"]
+    some = diff(model(MAMBA, mlp(64), attention()), renamed(model(*layers)))
+    assert words(some) == [f"init_std 0.02 -> 0.01 in 1 of 1 {kind} layers" for kind in ("mamba2", "mlp", "attention")]
+
+
 def test_formats_of_parameters() -> None:
     nodes = tuple(
         dataclasses.replace(n, formats=(("up_proj", "mxfp4"),)) if n.id == "L3.mixer" else n for n in BASE.nodes
