@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 ORACLES := $(VENV)/.oracles
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help venv demo test browser viewers slow nightly lint wheel-check clean
+.PHONY: help venv demo test browser viewers slow nightly pictures lint wheel-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make browser      make sure that there is a Chromium"
 	@echo "make viewers      Graphviz, Mermaid, Model Explorer and Netron (800 MB), for the nightly tests"
 	@echo "make nightly      the nightly tests, against mamba-ssm among others; kept in docs/nightly.txt"
+	@echo "make pictures     draw the pictures of the docs, the gallery among them"
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make wheel-check  build a wheel and use it in a clean environment outside the checkout"
 	@echo "make venv         only install into .venv"
@@ -66,6 +67,9 @@ viewers: venv
 # The last output is kept in docs/nightly.txt.
 nightly: $(ORACLES) browser viewers
 	@bash -c 'set -o pipefail; { date -u +%F; $(PYTEST) -ra tests/kernels/test_mamba_ssm.py && $(PYTEST) -ra -m nightly -n $(JOBS); } 2>&1 | tee docs/nightly.txt'
+
+pictures: venv browser
+	$(BIN)/python docs/pictures.py
 
 lint: venv
 	$(BIN)/ruff check .

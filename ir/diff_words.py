@@ -68,7 +68,7 @@ def _noun(region: str, count: int) -> str:
 def structure_words(
     what: str, region: str, kinds: Mapping[Place, str], slides: Sequence[tuple[Sequence[Place], Sequence[Place]]]
 ) -> str:
-    """`dropped: layers 7 (attention), 20 (mlp)`; of each slide (what was chosen, of what) only the number is said."""
+    """`dropped: layers 7 (attention), 20 (mlp)`; of each slide (what was chosen, of what) how many, and which would do."""
     open_ = {place for chosen, _ in slides for place in chosen}
     parts = []
     certain = [p for p in kinds if p not in open_]
@@ -76,7 +76,7 @@ def structure_words(
         parts.append(f"{_noun(region, len(certain))} {', '.join(_with_kinds(certain, kinds))}".strip())
     for chosen, among in slides:
         told = f"{_counted(kinds[p] for p in chosen)}; which of them, structure does not tell"
-        parts.append(f"{len(chosen)} of {region_words(region, among)} ({told})")
+        parts.append(f"{len(chosen)} of {region_words(region, among)}, such as {places_words(chosen)} ({told})")
     return f"{what}: {'; '.join(parts)}"
 
 
@@ -116,7 +116,7 @@ def field_words(
         groups.setdefault(change_words(old, new, none=none), []).append(place)
     if len(groups) == 1:
         ((words, places),) = groups.items()
-        listed = f": {places_words(places)}" if named and len(changed) < total else ""
+        listed = f" ({region_words(region, places)})" if named and len(changed) < total else ""
         return f"{field} {words} {where}{listed}".lstrip()
     shown = [f"{words} in {places_words(places)}" for words, places in list(groups.items())[:_SHOWN]]
     more = [f"and {len(groups) - _SHOWN} more ways"] if len(groups) > _SHOWN else []

@@ -56,8 +56,8 @@ def test_nano_12b_to_9b() -> None:
     MLP of the three before its second attention, the sixth attention, and an MLP before that."""
     found = diff(load("nemotron-nano-12b-v2"), load("nemotron-nano-9b-v2"))
     assert words(found) == [
-        "dropped: layers 7-8 (attention, mlp), 48 (mlp), 52 (attention); 2 of layers 17-24 (1 mamba2, 1 mlp; which of"
-        " them, structure does not tell)",
+        "dropped: layers 7-8 (attention, mlp), 48 (mlp), 52 (attention); 2 of layers 17-24, such as 20-21"
+        " (1 mamba2, 1 mlp; which of them, structure does not tell)",
         "d_model 5120 -> 4480 everywhere",
         "d_ff 20480 -> 15680 in 25 of 25 mlp layers",
     ]
@@ -94,7 +94,9 @@ def test_h_56b_to_47b() -> None:
 
 def test_llama_8b_to_depth_pruned() -> None:
     found = diff(load("llama-3.1-8b"), load("llama-3.1-minitron-4b-depth"))
-    assert words(found) == ["dropped: 32 of layers 0-63 (16 attention, 16 mlp; which of them, structure does not tell)"]
+    assert words(found) == [
+        "dropped: 32 of layers 0-63, such as 29-60 (16 attention, 16 mlp; which of them, structure does not tell)"
+    ]
     pair = 4096 * (4096 + 1024 + 1024 + 4096) + 3 * 14336 * 4096 + 2 * 4096
     assert found.effect.stages[0].added["params"] == -16 * pair
 
@@ -115,7 +117,7 @@ BASE = model(MAMBA, mlp(64), attention(), mlp(64), mlp(64))
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        (model(MAMBA, mlp(48), attention(), mlp(64), mlp(64)), ["d_ff 64 -> 48 in 1 of 3 mlp layers: 1"]),
+        (model(MAMBA, mlp(48), attention(), mlp(64), mlp(64)), ["d_ff 64 -> 48 in 1 of 3 mlp layers (layer 1)"]),
         (
             model(MAMBA, mlp(48), attention(), mlp(40), mlp(48)),
             ["d_ff in 3 of 3 mlp layers: 64 -> 48 in 1, 4; 64 -> 40 in 3"],
@@ -123,7 +125,7 @@ BASE = model(MAMBA, mlp(64), attention(), mlp(64), mlp(64))
         (model(MAMBA, mlp(64), MAMBA, mlp(64), mlp(64)), ["replaced: layer 2 (attention -> mamba2)"]),
         (
             model(MAMBA, mlp(64), attention(), attention(), mlp(64), mlp(64)),
-            ["added: 1 of layers 2-3 (attention; which of them, structure does not tell)"],
+            ["added: 1 of layers 2-3, such as 3 (attention; which of them, structure does not tell)"],
         ),
         (model(MAMBA, mlp(64), attention(), mlp(64), mlp(64), MAMBA), ["added: layer 5 (mamba2)"]),
         (
@@ -181,7 +183,7 @@ def test_formats_of_parameters() -> None:
         dataclasses.replace(n, formats=(("up_proj", "mxfp4"),)) if n.id == "L3.mixer" else n for n in BASE.nodes
     )
     found = diff(BASE, dataclasses.replace(BASE, nodes=nodes))
-    assert words(found) == ["up_proj format the model's -> mxfp4 in 1 of 3 mlp layers: 3"]
+    assert words(found) == ["up_proj format the model's -> mxfp4 in 1 of 3 mlp layers (layer 3)"]
     assert found.effect.stages[0].added["weights_bytes"] == 64 * 32 * 17 // 32 - 64 * 32 * 2
 
 
