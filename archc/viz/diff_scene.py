@@ -8,7 +8,9 @@ from typing import Any
 
 from archc.diff_table import FIGURES, maxima, tells, told
 from archc.ir.diff import Diff, Row
+from archc.ir.diff_changes import Change
 from archc.ir.diff_cost import Effect
+from archc.ir.diff_pairs import Slot
 from archc.ir.graph import Graph, Node
 from archc.viz.colours import colour
 from archc.viz.fields import sizes_text
@@ -18,9 +20,14 @@ from archc.viz.structure import title_op
 
 def diff_scene(diff: Diff) -> dict[str, Any]:
     """Everything the page of a diff needs, as plain data for JSON."""
-    rows = [_row(diff, row) for row in diff.rows]
+    touched = [_touched(diff, change) for change in diff.changes]
+    rows = [
+        {**_row(diff, row), "changes": [n for n, found in enumerate(touched) if i in found]}
+        for i, row in enumerate(diff.rows)
+    ]
     effect = {"words": told(diff), "figures": [*_figures(diff.effect), *_maxima(diff.effect)]}
-    return {**diff.to_json(), "rows": rows, "items": list(_items(diff.rows, rows)), "effect": effect}
+    items = list(_items(diff, rows))
+    return {**diff.to_json(), "rows": rows, "items": items, "effect": effect}
 
 
 def _row(diff: Diff, row: Row) -> dict[str, Any]:
@@ -44,6 +51,31 @@ def _side(graph: Graph, row: Row, name: str | None) -> dict[str, Any] | None:
         "text": sizes_text(op),
         "params": unit_params(nodes),
     }
+
+
+def _touched(diff: Diff, change: Change) -> set[int]:
+    """Indexes of the rows that a change says something of."""
+    found = {diff.paired.slots[i].match for i, _ in change.switches}
+    if change.dims is not None:
+        found |= {slot.match for slot in diff.paired.slots if _has(slot, change.dims)}
+    if change.kind == "wiring":
+        ids = {(edit.a, edit.b) for edit in change.edits}
+        found |= {s.match for s in diff.paired.slots if (s.a and s.a.id, s.b and s.b.id) in ids}
+    if change.kind == "link":
+        places = {(edit.a, edit.b) for edit in change.edits}
+        here = ((i, row) for i, row in enumerate(diff.rows) if row.region == change.region)
+        found |= {i for i, row in here if (_place(row.a_position, row.a), _place(row.b_position, row.b)) in places}
+    return found
+
+
+def _has(slot: Slot, names: tuple[str, str]) -> bool:
+    """Whether a node of a slot has the dim of its side."""
+    sides = zip((slot.a, slot.b), names, strict=True)
+    return any(node is not None and name in (dim.name for dim in node.op.dims.values()) for node, name in sides)
+
+
+def _place(position: int | None, name: str | None) -> int | str | None:
+    return name if position is None else position
 
 
 def unit_nodes(graph: Graph, region: str, name: str) -> Sequence[Node]:
@@ -88,17 +120,20 @@ def _unit(name: str) -> str:
 # -- folding -----------------------------------------------------------------------------------------------------------
 
 
-def _items(rows: Sequence[Row], drawn: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _items(diff: Diff, drawn: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows one by one, runs of unchanged ones as one item, and what repeats as rounds of items."""
-    for _, group in itertools.groupby(_runs(rows), key=lambda item: rows[item["rows"][0]].region):
+    rows = diff.rows
+    for _, group in itertools.groupby(_runs(diff, drawn), key=lambda item: rows[item["rows"][0]].region):
         items = list(group)
         keys = [_key([(rows[i], drawn[i]) for i in item["rows"]]) for item in items]
         yield from _folded(items, fold(keys), 0)
 
 
-def _runs(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """Each row, or two and more unchanged ones of one region together."""
-    for (same, _), run in itertools.groupby(range(len(rows)), key=lambda i: (rows[i].status == "same", rows[i].region)):
+def _runs(diff: Diff, drawn: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each row, or two and more of one region together that no change tells of but one of shared dims."""
+    own = {n for n, change in enumerate(diff.changes) if change.dims is None}
+    plain = [row.status == "same" and not own & set(one["changes"]) for row, one in zip(diff.rows, drawn, strict=True)]
+    for (same, _), run in itertools.groupby(range(len(plain)), key=lambda i: (plain[i], diff.rows[i].region)):
         members = list(run)
         if same and len(members) > 1:
             yield {"rows": members}
@@ -107,9 +142,9 @@ def _runs(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
 
 
 def _key(rows: Sequence[tuple[Row, dict[str, Any]]]) -> Hashable:
-    """What repeats: how rows differ, and what they are."""
+    """What repeats: how rows differ, what tells of them, and what they are."""
     return tuple(
-        (r.status, r.region, r.a_kind, r.b_kind, str(r.fields), *map(_text, (d["a"], d["b"]))) for r, d in rows
+        (r.status, r.a_kind, r.b_kind, str(r.fields), *d["changes"], *map(_text, (d["a"], d["b"]))) for r, d in rows
     )
 
 

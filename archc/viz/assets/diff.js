@@ -4,7 +4,7 @@ const data = JSON.parse(byId("data").textContent);
 const view = { open: new Set(), change: -1, figure: 0 };
 const FORMATS = { count: formatParams, bytes: formatSize, flops: formatFlops, seconds: formatSeconds };
 
-const isBlock = (row) => row.a_position !== null || row.b_position !== null;
+const MEANING = { same: "equal, but for dims that the whole model shares", changed: "changed", replaced: "another kind of block", dropped: "dropped", added: "new in B" };
 
 // -- side by side -----------------------------------------------------------------------------------------------------
 
@@ -27,7 +27,8 @@ function roundLines(item, key) {
   const open = view.open.has(key);
   const shown = open ? item.rounds : item.rounds.slice(0, 1);
   const places = (side) => item.rounds.flat().flatMap(allRows).map((index) => data.rows[index][`${side}_position`]).filter((at) => at !== null).sort((a, b) => a - b);
-  const where = (side) => (places(side).length ? `layers ${formatRanges(places(side))}` : "nothing");
+  const noun = data.rows[allRows(item)[0]].region;
+  const where = (side) => (places(side).length ? `${noun} ${formatRanges(places(side))}` : "nothing");
   return element("div", { class: "group" }, folder(key, `${item.rounds.length} ×   A ${where("a")}, B ${where("b")}`), shown.map((round, n) => round.map((inner, m) => itemLines(inner, `${key}.${open ? n : 0}.${m}`))));
 }
 
@@ -35,16 +36,16 @@ const allRows = (item) => (item.rounds ? item.rounds.flat().flatMap(allRows) : i
 
 function folder(key, text) {
   const open = view.open.has(key);
-  return element("button", { class: "folder", "aria-expanded": String(open), onclick: () => toggle(key) }, `${open ? "▾" : "▸"} ${text}`);
+  return element("button", { class: "folder", "data-key": key, "aria-expanded": String(open), onclick: () => toggle(key) }, `${open ? "▾" : "▸"} ${text}`);
 }
 
 function runLine(item, key) {
   const rows = item.rows.map((index) => data.rows[index]);
-  const letters = rows.map((row) => (row.a.letter ? chip(row.a) : element("span", { class: "quiet" }, `${row.a.name} `)));
+  const letters = rows.map((row) => (row.a.letter ? chip(row.a) : element("span", { class: "named" }, row.a.name)));
   const range = (side) => formatRanges(rows.map((row) => row[`${side}_position`]).filter((at) => at !== null));
   const moved = range("a") === range("b") ? range("a") : `${range("a")} → ${range("b")}`;
-  const words = range("a") ? `layers ${moved} unchanged` : "unchanged";
-  return element("button", { class: "folder run", "aria-expanded": "false", onclick: () => toggle(key) }, `▸ ${words}  `, letters);
+  const words = range("a") ? `${rows[0].region} ${moved} unchanged` : "unchanged";
+  return element("button", { class: `folder run${marked(...rows)}`, "data-key": key, "aria-expanded": "false", onclick: () => toggle(key) }, `▸ ${words}  `, letters);
 }
 
 function chip(side) {
@@ -52,10 +53,12 @@ function chip(side) {
 }
 
 function rowLine(row, index) {
-  const marked = view.change >= 0 && touches(data.changes[view.change], row) ? " marked" : "";
   const middle = { same: "=", changed: "→", dropped: "", added: "", replaced: "⇒" }[row.status];
-  return element("div", { class: `line ${row.status}${marked}`, id: `row-${index}` }, box(row.a, row.a_position, row, "old"), element("div", { class: "between" }, middle), box(row.b, row.b_position, row, "new"));
+  return element("div", { class: `line ${row.status}${marked(row)}`, id: `row-${index}` }, box(row.a, row.a_position, row, "old"), element("div", { class: "between", title: MEANING[row.status] }, middle), box(row.b, row.b_position, row, "new"));
 }
+
+// Whether the chosen change says something of a row: what is folded shows it too.
+const marked = (...rows) => (rows.some((row) => row.changes.includes(view.change)) ? " marked" : "");
 
 function box(side, position, row, which) {
   if (!side) return element("div", { class: "unit none" }, row.status === "dropped" ? "dropped" : "new here");
@@ -67,7 +70,7 @@ function box(side, position, row, which) {
     { class: "unit", style: side.block ? `border-left-color:${side.fill}` : null },
     side.letter ? chip(side) : null,
     element("span", { class: "strong" }, ` ${kind} `),
-    element("span", { class: "quiet" }, `${name === kind ? "" : name}  ${formatParams(side.params)}`),
+    element("span", { class: "quiet" }, [name === kind ? "" : name, side.params ? formatParams(side.params) : ""].filter(Boolean).join(" · ")),
     element("div", { class: "fields" }, row.status === "changed" ? fields : element("span", { class: "quiet" }, side.text)),
   );
 }
@@ -76,15 +79,10 @@ function shown(value) {
   return value === null ? "none" : typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-// Whether a change says something of a row.
-function touches(change, row) {
-  if (change.region !== row.region) return false;
-  return change.edits.some((edit) => (edit.a !== null && (edit.a === row.a_position || edit.a === row.a?.name)) || (edit.b !== null && (edit.b === row.b_position || edit.b === row.b?.name)));
-}
-
 function toggle(key) {
   if (!view.open.delete(key)) view.open.add(key);
   drawRows();
+  document.querySelector(`button[data-key="${key}"]`)?.focus({ preventScroll: true });
 }
 
 function everyKey(items, before) {
@@ -146,9 +144,9 @@ function drawWeights() {
 function chooseChange(i) {
   view.change = view.change === i ? -1 : i;
   drawChanges();
-  everyKey(data.items, "").forEach((key) => view.change >= 0 && view.open.add(key));
   drawRows();
-  document.querySelector(".line.marked")?.scrollIntoView({ block: "center" });
+  byId("changes").children[i].firstChild.focus({ preventScroll: true });
+  document.querySelector(".marked")?.scrollIntoView({ block: "center" });
 }
 
 function drawFigures() {
