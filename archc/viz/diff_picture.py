@@ -33,13 +33,13 @@ def diff_picture(diff: Diff, weights: WeightsDiff | None = None) -> str:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A bar of a strip: where it stands, its colour and height, in which strip, and whether it is dropped."""
+    """A bar of a strip: where it stands, its colour and height, in which strip, and its style if it stands alone."""
 
     at: int
     fill: str
     params: int
     above: bool
-    gone: bool
+    style: str
 
 
 @dataclass
@@ -83,8 +83,8 @@ class _Picture:
         for layer in itertools.chain(*sides):
             tall = max(3.0, _BAR * layer.params / largest)
             y = top - tall if layer.above else bottom
-            fill, style = ("", "gone") if layer.gone else (layer.fill, "")
-            self.canvas.rect(MARGIN + (layer.at + 0.08) * step, y, 0.84 * step, tall, fill=fill, style=style)
+            fill = "" if layer.style == "gone" else layer.fill
+            self.canvas.rect(MARGIN + (layer.at + 0.08) * step, y, 0.84 * step, tall, fill=fill, style=layer.style)
         self.y = bottom + _BAR + 26
 
     def side(self, rows: Sequence[Row], name: Literal["a", "b"]) -> Iterator[_Layer]:
@@ -95,7 +95,8 @@ class _Picture:
             if block is not None and position is not None:
                 nodes = unit_nodes(graph, LAYERS, block)
                 fill = colour(title_op(nodes).kind).fill
-                yield _Layer(position, fill, unit_params(nodes), name == "a", row.status == "dropped")
+                style = {"dropped": "gone", "added": "new"}.get(row.status, "")
+                yield _Layer(position, fill, unit_params(nodes), name == "a", style)
 
     def tie(self, row: Row, step: float, top: float, bottom: float) -> None:
         """The line between two layers that correspond."""
@@ -103,7 +104,7 @@ class _Picture:
             return
         a, b = (MARGIN + (at + 0.5) * step for at in (row.a_position, row.b_position))
         middle = (top + bottom) / 2
-        style = "tie" if row.status == "same" else "tie changed"
+        style = "tie" if row.status == "same" else f"tie {row.status}"
         self.canvas.path(
             f"M{a:.1f},{top + 4:g} C{a:.1f},{middle:g} {b:.1f},{middle:g} {b:.1f},{bottom - 4:g}", style=style
         )

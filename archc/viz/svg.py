@@ -14,14 +14,17 @@ svg { background: #ffffff; } text { fill: #10141a; } .quiet { fill: #5b6672; } .
 .stream { stroke: #7d8896; stroke-width: 4; } .wire { stroke: #7d8896; stroke-width: 1.5; fill: none; }
 .head { fill: #7d8896; } .joint { fill: #ffffff; stroke: #7d8896; stroke-width: 1.5; } .on { fill: #10141a; }
 .plain { fill: #f5f7f9; stroke: #d3d9e0; } .frame { fill: #aab2bd1a; stroke: #c3cad3; stroke-dasharray: 5 4; }
-.gone { fill: none; stroke: #c0392b; stroke-width: 1.5; stroke-dasharray: 4 3; } .rule { stroke: #d3d9e0; }
+.gone { fill: none; stroke: #c0392b; stroke-width: 1.5; stroke-dasharray: 4 3; }
+.new { stroke: #2f8f5b; stroke-width: 2; } .rule { stroke: #d3d9e0; }
 .worse { fill: #c0392b; } .better { fill: #2f8f5b; } .whole { fill: #aab2bd; }
 .tie { fill: none; stroke: #c3cad3; stroke-width: 1.5; } .changed { stroke: #f0a03c; }
+.replaced { stroke: #e8785a; stroke-dasharray: 4 3; }
 @media (prefers-color-scheme: dark) {
   svg { background: #12161c; } text { fill: #e8edf3; } .quiet { fill: #9aa7b5; } .on { fill: #10141a; }
   .joint { fill: #12161c; } .plain { fill: #1b2129; stroke: #36404c; } .frame { stroke: #4a5663; }
-  .gone { stroke: #ef8477; } .rule { stroke: #36404c; } .worse { fill: #ef8477; } .better { fill: #63c794; }
-  .whole { fill: #5d6875; } .tie { stroke: #4a5663; } .changed { stroke: #f0a03c; }
+  .gone { stroke: #ef8477; } .new { stroke: #63c794; } .rule { stroke: #36404c; }
+  .worse { fill: #ef8477; } .better { fill: #63c794; } .whole { fill: #5d6875; } .tie { stroke: #4a5663; }
+  .changed { stroke: #f0a03c; } .replaced { stroke: #e8785a; }
 }"""
 
 _NARROW, _WIDE = frozenset("ijl|.,:;'!ftrI1-[]() "), frozenset("mwMW@%")
