@@ -18,6 +18,8 @@ COMMANDS: tuple[tuple[str, float], ...] = (
     ("--help", 0.3),
     ("estimate nemotron-nano-9b-v2 --hardware a10g --context 128k", 0.5),
     (f"show {SUPER}", 0.5),
+    (f"show {SUPER} --html -", 0.7),
+    ("diff nemotron-nano-12b-v2 nemotron-nano-9b-v2", 0.7),
 )
 SOURCE_LIMIT_S = 1.0
 
@@ -41,8 +43,11 @@ print(time.perf_counter() - began)
 
 
 def python(*arguments: str) -> str:
-    """What a fresh Python prints."""
-    return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
+    """What a fresh Python prints. Raises RuntimeError when it fails; 1 is how `diff` says that models differ."""
+    run = subprocess.run([sys.executable, *arguments], check=False, capture_output=True, text=True)
+    if run.returncode not in (0, 1):
+        raise RuntimeError(run.stderr)
+    return run.stdout
 
 
 def command_s(command: str) -> float:
