@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
@@ -32,7 +33,16 @@ _NARROW, _WIDE = frozenset("ijl|.,:;'!ftrI1-[]() "), frozenset("mwMW@%")
 
 def text_width(text: str, size: float) -> float:
     """About how wide a text is, in pixels: no font is at hand to ask."""
-    return size * sum(0.36 if c in _NARROW else 0.9 if c in _WIDE else 0.6 for c in text)
+    return size * sum(map(_width, text))
+
+
+def _width(c: str) -> float:
+    """How wide a character is, of its height."""
+    if c in _NARROW:
+        return 0.36
+    if c in _WIDE or unicodedata.east_asian_width(c) in "WF":
+        return 1.0
+    return 0.6
 
 
 def fitted(text: str, width: float, size: float) -> str:
