@@ -210,7 +210,7 @@ class _Picture:
         self.canvas.rect(left, self.y, _STACK - left, _ROW, style="plain", rx=6)
         kind = "" if node.op.kind == node.role else node.op.kind
         self.label(left, _STACK, node.role, kind, self.params.get(node.id, 0))
-        self.canvas.text(left + 12, self.y + 32, self.shared(node), size=11, style="quiet")
+        self.canvas.text(left + 12, self.y + 32, self.shared(node), size=11, style="quiet", width=_STACK - left - 24)
         if first:
             self.canvas.path(f"M{left},{middle:g} H{STREAM}", style="wire")
             self.canvas.circle(STREAM, middle, 4, style="joint")
