@@ -150,6 +150,8 @@ def test_print_hides_buttons_on_white(open_page: OpenPage, dark: bool) -> None:
     shown.emulate_media(media="print")
     assert not shown.locator(".buttons").is_visible() and shown.locator("#rows").is_visible()
     assert shown.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--ground').trim()") == "#fff"
+    for drawing in ("#pair svg", "#waterfall svg"):  # paper is narrower than the screen they were drawn for
+        assert shown.locator(drawing).evaluate("svg => getComputedStyle(svg).maxWidth") == "100%"
 
 
 # -- folding -----------------------------------------------------------------------------------------------------------
