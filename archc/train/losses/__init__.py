@@ -1,0 +1,24 @@
+"""Losses: what a model is trained to make small. One file each."""
+
+from __future__ import annotations
+
+from archc.train.losses import mtp, next_token
+from archc.train.losses.base import Loss, Needs, Setting, TeacherNeeds, Value, loss, loss_class, registered_losses
+from archc.train.losses.combined import Losses, Values
+from archc.train.losses.step import Step
+
+__all__ = [
+    "Loss",
+    "Losses",
+    "Needs",
+    "Setting",
+    "Step",
+    "TeacherNeeds",
+    "Value",
+    "Values",
+    "loss",
+    "loss_class",
+    "mtp",
+    "next_token",
+    "registered_losses",
+]
