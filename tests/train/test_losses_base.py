@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archc.ir import Graph
+from archc.ir.graph import Graph
 from archc.kernels.errors import ArchcError, UnknownName
 from archc.resolve import load
 from archc.train.losses import Loss, Losses, Needs, Setting, TeacherNeeds, loss, loss_class, registered_losses
