@@ -319,6 +319,19 @@ def test_names_are_never_markup(open_page: OpenPage, name: str) -> None:
     assert shown.locator("script").count() == 2 and shown.locator("img").count() == 0 and not said
 
 
+@pytest.mark.parametrize("width", [1440, 390])
+def test_long_names_break(open_page: OpenPage, width: int) -> None:
+    shown = open_page(diff_page(hostile("x" * 300)), width=width)
+    for key in "uf":
+        shown.keyboard.press(key)
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
+        assert overflowing(shown) == []
+    heads = shown.locator(".sides > div").evaluate_all(
+        "heads => heads.map((head) => head.scrollWidth - head.clientWidth)"
+    )
+    assert max(heads) <= 0
+
+
 def heard(said: list[str], dialog: Dialog) -> None:
     """Note what a dialog says, and close it."""
     said.append(dialog.message)

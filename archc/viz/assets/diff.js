@@ -104,7 +104,7 @@ function drawPair() {
   const parts = rows.flatMap((row) => pairParts(row, step, largest));
   byId("pair").replaceChildren(
     shape("svg", { viewBox: `0 0 ${width} 172`, width, height: 172, role: "img", "aria-label": "layers of A above, of B below, lines between those that correspond", "font-family": FONT },
-      label(`A  ${data.a}`, 2, 10, { size: 11, style: "quiet" }), label(`B  ${data.b}`, 2, 170, { size: 11, style: "quiet" }), parts),
+      ...["a", "b"].map((side, i) => label(`${"AB"[i]}  ${data[side]}`, 2, 10 + 160 * i, { width: width - 4, size: 11, style: "quiet" })), parts),
   );
 }
 
