@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from archc.kernels.reference.segments import segment_runs
 from archc.train.batch import Batch
 
 CHUNK_ELEMENTS = 2**24  # of logits: 64 MiB in fp32
@@ -46,8 +47,14 @@ def shifted(batch: Batch, ahead: int) -> tuple[Tensor, Tensor]:
     targets = batch.tokens[:, ahead:]
     weights = torch.ones_like(targets, dtype=torch.float32) if batch.weights is None else batch.weights[:, ahead:]
     if batch.segments is not None:
-        weights = weights * (batch.segments[:, ahead:] == batch.segments[:, : targets.shape[1]])
+        runs = segment_runs(batch.segments)
+        weights = weights * (runs[:, ahead:] == runs[:, : targets.shape[1]])
     return targets, weights
+
+
+def wide(x: Tensor) -> Tensor:
+    """`x` in fp32 at least: probabilities are not computed in less."""
+    return x.float() if x.dtype.itemsize < 4 else x
 
 
 def flat(value: Tensor, positions: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from archc.train.batch import Batch
 from archc.train.losses.base import Loss, Setting, Value, loss
-from archc.train.losses.chunked import chunked_sums, flat, shifted
+from archc.train.losses.chunked import chunked_sums, flat, shifted, wide
 from archc.train.losses.step import Step, TrainedModel
 
 
@@ -29,9 +29,8 @@ def shifted_entropy(model: TrainedModel, h: Tensor, batch: Batch, *, ahead: int,
     targets, weights = shifted(batch, ahead)
 
     def summed(rows: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor]:
-        logits = model.logits(rows)
-        logits = logits.float() if logits.dtype.itemsize < 4 else logits
-        return ((cross_entropy(logits, wanted, reduction="none") * weight).sum(),)
+        terms = cross_entropy(wide(model.logits(rows)), wanted, reduction="none")
+        return ((terms * weight).sum(),)
 
     (total,) = chunked_sums(summed, flat(h, targets.shape[1]), targets.flatten(), weights.flatten(), width=width)
     return total
