@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from archc.kernels.errors import ArchcError
-from archc.train.tokenizer import TextStream, Tokenizer
+from archc.train.tokenizers import TextStream, Tokenizer
 
 
 class GeneratingModel(Protocol):

@@ -28,7 +28,7 @@ def generate(
     from archc.emitted import load_emitted
     from archc.generate import Sampling
     from archc.generate import generate as stream
-    from archc.train.tokenizer import find_tokenizer
+    from archc.train.tokenizers import find_tokenizer
 
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed, max_tokens=max_tokens, stop=tuple(stop or ()))
     model = load_emitted(package, device=device, dtype=dtype)

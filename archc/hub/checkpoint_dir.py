@@ -40,7 +40,7 @@ MAX_TEXT_BYTES = 64 * 2**20
 
 # What travels along, untouched, with every model that is made from one.
 CARRIED_FILES = (
-    "archc_tokenizer.json",  # bytes: archc.train.tokenizer
+    "archc_tokenizer.json",  # bytes: archc.train.bytes
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -49,6 +49,8 @@ CARRIED_FILES = (
     "vocab.txt",
     "merges.txt",
     "tokenizer.model",
+    "tokenizer.tiktoken",
+    "tiktoken.json",
     "spiece.model",
     "sentencepiece.bpe.model",
     "tekken.json",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from archc.kernels.errors import ArchcError
 from archc.train.corpus import Corpus, Document
-from archc.train.tokenizer import Tokenizer
+from archc.train.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)

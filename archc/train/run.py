@@ -14,7 +14,6 @@ from archc.train.corpus import Corpus
 from archc.train.data import TokenData, tokenized
 from archc.train.loop import Summary, TrainOptions, train
 from archc.train.report import jsonl_log, progress_bar
-from archc.train.tokenizer import save_byte_tokenizer
 
 LOG_FILE = "train.jsonl"
 RECORD_FILE = "train.json"
@@ -38,7 +37,7 @@ def train_on_bytes(
     console.print(_about(model, data, options), highlight=False)
     with jsonl_log(folder / LOG_FILE) as log, progress_bar(console) as bar:
         summary = train(model, data, options, mtp=mtp, report=[log, bar])
-    save_byte_tokenizer(folder)
+    ByteTokenizer().save(folder)
     record = {"options": asdict(options), "corpus_sha256": corpus.sha256, "outcome": asdict(summary)}
     (folder / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return summary

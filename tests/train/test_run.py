@@ -14,7 +14,7 @@ from archc.train.bytes import ByteTokenizer
 from archc.train.corpus import Corpus, Document
 from archc.train.loop import TrainOptions
 from archc.train.run import train_on_bytes
-from archc.train.tokenizer import load_tokenizer
+from archc.train.tokenizers import load_tokenizer
 
 
 class Unigram(nn.Module):
