@@ -147,12 +147,12 @@ class Op:
     kind: ClassVar[str]
     # The letter of layer patterns, where the field has one; else the initial of the kind.
     letter: ClassVar[str] = ""
-    # Roles of dims whose pruning equals masking exactly (masked units leave no trace in the result).
-    exact: ClassVar[frozenset[str]] = frozenset()
     # Parameters that only some variants have; the maths reads None where this one lacks them.
     optional: ClassVar[frozenset[str]] = frozenset()
     # Taps that emitted modules offer by name, as the module `<name>`: what training wants to watch (router logits).
     exposes: ClassVar[Mapping[str, str]] = {}
+    # Role of the dim whose units each token chooses among (experts): they may lie on several devices, see `spread`.
+    spreads: ClassVar[str] = ""
     # The fields a spec gives for this op (a frozen dataclass), None for ops that only the builder makes.
     Fields: ClassVar[Any] = None
     # Small field sets that the op contract runs, the first two at different widths of the stream: no two dims equal,
@@ -193,6 +193,17 @@ class Op:
 
     def forward(self, m: Maths, *inputs: Tensor) -> Tensor:
         """The maths, in torch over primitives: straight-line code, traced and executed alike."""
+        raise NotImplementedError
+
+    @property
+    def exact(self) -> frozenset[str]:
+        """Roles of dims whose pruning equals masking exactly (masked units leave no trace in the result)."""
+        return frozenset()
+
+    def spread(self, first: int) -> Self:
+        """The same op, all weights of what `spreads` names over a dim `held` of their own, which may then be cut.
+
+        What is kept of it is to be the units from `first` on. The choice is still made among all of them."""
         raise NotImplementedError
 
     @property

@@ -30,7 +30,6 @@ class Mamba2(Op):
     """
 
     letter = "M"
-    exact = frozenset({"d_state"})
     optional = frozenset({"in_proj_bias", "conv_bias", "out_proj_bias"})
 
     d_model: Dim
@@ -123,11 +122,21 @@ class Mamba2(Op):
             init_std=self.init_std,
         )
 
+    @property
+    def exact(self) -> frozenset[str]:
+        return frozenset({"d_state", "n_groups"} if self.norms_by_group else {"d_state"})
+
+    @property
+    def norms_by_group(self) -> bool:
+        """Whether no part of the gated norm spans several groups."""
+        return self.norm_groups % self.n_groups.size == 0
+
     def with_dims(self, change: Callable[[Dim], Dim]) -> Self:
-        """The norm keeps one part a group, where it had one."""
+        """The norm keeps as many parts a group as it had, where no part spans several."""
         made = super().with_dims(change)
-        follows = self.norm_groups == self.n_groups.size
-        return dataclasses.replace(made, norm_groups=made.n_groups.size) if follows else made
+        if not self.norms_by_group:
+            return made
+        return dataclasses.replace(made, norm_groups=self.norm_groups // self.n_groups.size * made.n_groups.size)
 
     @property
     def heads(self) -> Product:

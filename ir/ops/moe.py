@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from archc.ir.expr import Num, Sym
 from archc.ir.fields import Deviation, Positive, Size
 from archc.ir.op import ZEROS, DimMaker, Init, Maths, Op, Param, Value, op, stream
 from archc.ir.ops.mlp import Activation, check_gate, gate_unit, unit
+from archc.kernels.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,18 +50,21 @@ class MoE(Op):
     """Routed experts and an optional shared one; each token meets `top_k` of `experts` (Shazeer et al. 2017).
 
     The router works in fp32. With `score: sigmoid` the choice is made on score + correction bias, the weights are
-    the scores themselves, renormalised and scaled (DeepSeek-V3 2024, section 2.1.2).
+    the scores themselves, renormalised and scaled (DeepSeek-V3 2024, section 2.1.2). With `held` only so many experts,
+    from `first_held` on, have their weights here: the choice is among all, those of others contribute nothing.
     """
 
     letter = "E"
     exact = frozenset({"experts", "d_ff", "shared_d_ff"})
     optional = frozenset({"router_bias", "correction_bias", "up_bias", "gate_proj", "gate_bias", "down_bias"})
     exposes = MappingProxyType({"experts": "router_logits", "choice": "router_choice"})
+    spreads = "experts"
 
     d_model: Dim
     experts: Dim
     d_ff: Dim
     shared_d_ff: Dim | None = None
+    held: Dim | None = None
     top_k: int
     activation: str = "silu"
     gated: bool = False
@@ -74,6 +79,7 @@ class MoE(Op):
     alpha: float = 1.702
     limit: float = 7.0
     init_std: float = 0.02
+    first_held: int = 0
 
     Fields: ClassVar[Any] = MoEFields
     Examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
@@ -119,6 +125,8 @@ class MoE(Op):
         return {}
 
     def fields(self) -> Any:
+        if self.held is not None:
+            raise UnsupportedError(f"no spec says which experts a device holds: {self.held} of {self.experts}")
         sizes = {role: d.size for role, d in self.dims.items() if role != "d_model"}
         same = {name: getattr(self, name) for name in _SAME}
         given: dict[str, Any] = {
@@ -134,6 +142,15 @@ class MoE(Op):
     def summary(self) -> str:
         shared = "a shared expert and " if self.shared_d_ff is not None else ""
         return f"Experts: each token meets {shared}`top_k` of `experts` routed ones (Shazeer et al. 2017)."
+
+    def spread(self, first: int) -> Self:
+        held = Dim(f"{self.experts.name}.held", self.experts.size)
+        return dataclasses.replace(self, held=held, d_ff=dataclasses.replace(self.d_ff, within=held), first_held=first)
+
+    @property
+    def stacked(self) -> Dim:
+        """The experts whose weights are here."""
+        return self.experts if self.held is None else self.held
 
     @property
     def expert_width(self) -> Dim:
@@ -154,7 +171,7 @@ class MoE(Op):
     def _routed(self, normal: Init) -> Iterator[Param]:
         share = Num(self.top_k) / Sym("experts")
         width = self.expert_width
-        inner, outer = (self.experts, self.d_ff), (self.experts, width)
+        inner, outer = (self.stacked, self.d_ff), (self.stacked, width)
         for name in ("up", "gate") if self.gated else ("up",):
             yield Param(f"{name}_proj", (*inner, width), normal, contracts=width, share=share)
             if self.bias:
@@ -214,23 +231,22 @@ class MoE(Op):
 
     def _mix(self, m: Maths, x: Any, weights: Any, experts: Any) -> Any:
         """The weighted sum of the chosen experts' outputs for x [T, width of the experts]."""
-        from archc.kernels.reference import expert_mlp
+        from archc.kernels.reference import expert_mlp, held_expert_mlp
 
-        down = m.tap("d_ff", m.down_proj, self.experts, self.d_ff, self.expert_width)
-        y = expert_mlp(
-            x,
-            weights,
-            experts,
-            m.up_proj,
-            down,
-            gate=m.gate_proj,
-            up_bias=m.up_bias,
-            gate_bias=m.gate_bias,
-            down_bias=m.down_bias,
-            activation=self.activation,
-            alpha=m.alpha,
-            limit=m.limit,
-        )
+        down = m.tap("d_ff", m.down_proj, self.stacked, self.d_ff, self.expert_width)
+        more = {
+            "gate": m.gate_proj,
+            "up_bias": m.up_bias,
+            "gate_bias": m.gate_bias,
+            "down_bias": m.down_bias,
+            "activation": self.activation,
+            "alpha": m.alpha,
+            "limit": m.limit,
+        }
+        if self.held is not None:
+            y = held_expert_mlp(x, weights, experts, m.first_held, m.up_proj, down, **more)
+        else:
+            y = expert_mlp(x, weights, experts, m.up_proj, down, **more)
         return y
 
     def _shared_forward(self, m: Maths, x: Any) -> Any:

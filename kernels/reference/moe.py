@@ -86,6 +86,54 @@ def expert_mlp(
 
 
 @primitive
+def held_expert_mlp(
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    experts: torch.Tensor,
+    first: int,
+    up: torch.Tensor,
+    down: torch.Tensor,
+    gate: torch.Tensor | None = None,
+    up_bias: torch.Tensor | None = None,
+    gate_bias: torch.Tensor | None = None,
+    down_bias: torch.Tensor | None = None,
+    *,
+    activation: str,
+    alpha: float = 1.702,
+    limit: float = 7.0,
+) -> torch.Tensor:
+    """`expert_mlp` where only the experts from `first` on are here: choices of others contribute nothing.
+
+    Of all chosen experts' outputs, those computed where each expert lies add up to that of `expert_mlp`.
+    """
+    here = (experts >= first) & (experts < first + up.shape[0])  # [T, K]
+    weights = weights * here
+    experts = (experts - first).where(here, 0)
+    if torch.compiler.is_compiling():
+        return expert_mlp_dense(
+            x, weights, experts, up, down, gate, up_bias, gate_bias, down_bias, activation, alpha, limit
+        )
+    tokens, choices = here.nonzero(as_tuple=True)  # [P] each, of all pairs those that are computed here
+    if len(tokens) == 0:  # a pair of weight zero, so that every parameter has a gradient
+        tokens = choices = torch.zeros(1, dtype=torch.long, device=x.device)
+    y = expert_mlp(
+        x[tokens],
+        weights[tokens, choices][:, None],
+        experts[tokens, choices][:, None],
+        up,
+        down,
+        gate,
+        up_bias,
+        gate_bias,
+        down_bias,
+        activation=activation,
+        alpha=alpha,
+        limit=limit,
+    )  # [P, D]
+    return torch.zeros_like(x, dtype=weights.dtype).index_add(0, tokens, y.to(weights.dtype)).to(x.dtype)
+
+
+@primitive
 def per_expert(stack: torch.Tensor | None, hit: list[int]) -> list[torch.Tensor | None]:
     """The parts of a stack [E, ...] that belong to the experts `hit`; None for each where there is no stack.
 

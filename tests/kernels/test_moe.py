@@ -14,7 +14,7 @@ from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts, GptOssTo
 from transformers.models.nemotron_h.modeling_nemotron_h import NemotronHExperts, NemotronHTopkRouter
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeExperts, Qwen3MoeTopKRouter
 
-from archc.kernels.reference import clamped_swiglu, expert_mlp, route
+from archc.kernels.reference import clamped_swiglu, expert_mlp, held_expert_mlp, route
 
 E, F, D = 8, 4, 6  # experts, d_ff, d_model
 FORMS: list[dict[str, Any]] = [
@@ -156,6 +156,24 @@ def test_experts_have_gradients(form: dict[str, Any]) -> None:
         return expert_mlp(x, weights, experts, **dict(zip(tensors, given, strict=True)), **rest)
 
     assert torch.autograd.gradcheck(apply, values)
+
+
+@forms
+@pytest.mark.parametrize(("tokens", "parts"), [(1, 4), (40, 2), (40, 8)])
+def test_experts_held_apart_add_up(tokens: int, parts: int, form: dict[str, Any]) -> None:
+    values, kwargs = chosen(tokens), stacks(**form)
+    tensors = {k: v for k, v in kwargs.items() if isinstance(v, Tensor)}
+    leaves = [v.requires_grad_() for v in (values[0], values[1], *tensors.values())]
+    held, total = E // parts, torch.zeros_like(values[0])
+    for first in range(0, E, held):
+        here = {k: v[first : first + held] for k, v in tensors.items()}
+        y = held_expert_mlp(*values, first, **{**kwargs, **here})
+        assert all(g is not None for g in torch.autograd.grad(y.sum(), list(here.values()), retain_graph=True))
+        total = total + y
+    whole = expert_mlp(*values, **kwargs)
+    torch.testing.assert_close(total, whole)
+    got, wanted = (torch.autograd.grad(y.sin().sum(), leaves) for y in (total, whole))
+    torch.testing.assert_close(got, wanted)
 
 
 def test_experts_equal_nemotron_h() -> None:
