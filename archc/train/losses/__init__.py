@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archc.train.losses import logit_kd, mtp, next_token
+from archc.train.losses import load_balance, logit_kd, mtp, next_token
 from archc.train.losses.base import Loss, Needs, Setting, TeacherNeeds, Value, loss, loss_class, registered_losses
 from archc.train.losses.combined import Losses, Values
 from archc.train.losses.step import Step
@@ -16,6 +16,7 @@ __all__ = [
     "TeacherNeeds",
     "Value",
     "Values",
+    "load_balance",
     "logit_kd",
     "loss",
     "loss_class",

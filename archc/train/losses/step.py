@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from archc.train.batch import Batch
 from archc.train.losses.base import Needs, Setting
 from archc.train.teachers import TeacherOutputs
-
-MTP = "mtp."
 
 
 class TrainedModel(Protocol):
@@ -35,10 +31,7 @@ class TrainedModel(Protocol):
 
 
 class Pass:
-    """One batch through the student and the teachers; what no loss asks for is not computed.
-
-    Taps of modules below `mtp.` are those of all steps, one after the other along their first axis.
-    """
+    """One batch through the student and the teachers; what no loss asks for is not computed."""
 
     def __init__(self, model: TrainedModel, batch: Batch, setting: Setting, needs: Needs) -> None:
         self.model, self.batch, self.setting, self.needs = model, batch, setting, needs
@@ -46,16 +39,9 @@ class Pass:
 
     @functools.cached_property
     def _forward(self) -> tuple[Tensor, Mapping[str, Tensor]]:
-        taps = sorted(t for t in self.needs.taps if not t.startswith(MTP))
+        taps = sorted(self.needs.taps)
         found = self.model.hidden(self.batch.tokens, self.batch.segments, taps)
         return found if taps else (found, {})
-
-    @functools.cached_property
-    def _ahead(self) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
-        taps = [t for t in self.needs.taps if t.startswith(MTP)]
-        with _listening(self.model, taps) as heard:
-            hidden = self.model.mtp(self.h, self.batch.tokens, self.batch.segments)
-        return hidden, {tap: torch.cat(values) for tap, values in heard.items()}
 
     @property
     def h(self) -> Tensor:
@@ -63,13 +49,14 @@ class Pass:
         return self._forward[0]
 
     @property
+    def taps(self) -> Mapping[str, Tensor]:
+        """What modules of the student returned, by path."""
+        return self._forward[1]
+
+    @functools.cached_property
     def mtp(self) -> Sequence[Tensor]:
         """Hidden states of each MTP step, `[B, L, D]`."""
-        return self._ahead[0]
-
-    def tap(self, path: str) -> Tensor:
-        """What the student's module at `path` returned."""
-        return (self._ahead if path.startswith(MTP) else self._forward)[1][path]
+        return self.model.mtp(self.h, self.batch.tokens, self.batch.segments)
 
     def taught(self, teacher: str) -> TeacherOutputs:
         """What a teacher says of the batch; an empty name means the only one."""
@@ -113,24 +100,8 @@ class Step:
 
     def tap(self, path: str) -> Tensor:
         """What the student's module at `path` returned; `needs` must have asked for it."""
-        return self.run.tap(path)
+        return self.run.taps[path]
 
     def taught(self, teacher: str = "") -> TeacherOutputs:
         """What a teacher says of the batch."""
         return self.run.taught(teacher)
-
-
-@contextmanager
-def _listening(model: TrainedModel, paths: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
-    """What modules return while the block runs, every time they are called."""
-    heard: dict[str, list[Tensor]] = {path: [] for path in paths}
-
-    def hearing(into: list[Tensor]) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda module, args, output: into.append(output)
-
-    handles = [model.get_submodule(path).register_forward_hook(hearing(heard[path])) for path in paths]
-    try:
-        yield heard
-    finally:
-        for handle in handles:
-            handle.remove()
