@@ -49,9 +49,9 @@ def record_type(cls: Any) -> Any:
 
 
 @functools.cache
-def record_model(cls: Any) -> type[BaseModel]:
-    """The pydantic model with the fields of a dataclass, and nothing else."""
-    hints = typing.get_type_hints(cls, include_extras=True)
+def record_model(cls: Any, given: tuple[str, ...] = ()) -> type[BaseModel]:
+    """The pydantic model with the fields of a dataclass, and nothing else; those `given` take anything."""
+    hints = typing.get_type_hints(cls, include_extras=True) | dict.fromkeys(given, Any)
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         kept = field.default is not dataclasses.MISSING
