@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archc.train.losses import load_balance, logit_kd, mtp, next_token
+from archc.train.losses import block_kd, hidden_kd, load_balance, logit_kd, mtp, next_token
 from archc.train.losses.base import Loss, Needs, Setting, TeacherNeeds, Value, loss, loss_class, registered_losses
 from archc.train.losses.combined import Losses, Values
 from archc.train.losses.step import Step
@@ -16,6 +16,8 @@ __all__ = [
     "TeacherNeeds",
     "Value",
     "Values",
+    "block_kd",
+    "hidden_kd",
     "load_balance",
     "logit_kd",
     "loss",
