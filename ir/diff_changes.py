@@ -126,10 +126,12 @@ class _Changes:
         places = {m.either.name: _place(m.either.position, m.either.name) for _, m in found}
         kinds = {places[m.either.name]: m.either.kind for _, m in found}
         every = {u.name: _place(u.position, u.name) for m in self.matches for u in (m.a, m.b)[side : side + 1] if u}
+        # What comes or goes with steps of multi-token prediction is not told here, though it may be among a slide's.
         slides = [
-            ([every[name] for name in s.chosen], [every[name] for name in s.among])
+            (chosen, [every[name] for name in s.among])
             for s in self.paired.alignment.slides
             if s.region == region and s.side == "ab"[side]
+            if (chosen := [every[name] for name in s.chosen if every[name] in kinds])
         ]
         edits = [Edit(p, None, k) if side == 0 else Edit(None, p, None, k) for p, k in kinds.items()]
         yield Change(
@@ -148,18 +150,25 @@ class _Changes:
     def _replaced(self, region: str, found: list[tuple[int, Match]]) -> Iterator[Change]:
         if not found:
             return
-        ways: dict[str, list[Place]] = {}
+        ways: dict[tuple[str, str], list[Place]] = {}
         edits, chosen = [], {i for i, _ in found}
         for _, m in found:
             if m.a is not None and m.b is not None:
                 at = _place(m.a.position, m.a.name), _place(m.b.position, m.b.name)
                 edits.append(Edit(*at, m.a.kind, m.b.kind))
-                ways.setdefault(f"{m.a.kind} -> {m.b.kind}", []).append(at[0])
-        told = "; ".join(f"{region_words(region, places)} ({way})" for way, places in ways.items())
+                ways.setdefault((m.a.kind, m.b.kind), []).append(at[0])
+        told = "; ".join(self._way(region, old, new, places) for (old, new), places in ways.items())
         there = [i for i, s in enumerate(self.slots) if s.match in chosen and self._is_replaced(i)]
         switches = {(i, switch) for i in there for c in self._of(i) for switch in c.switches}
         alone = {(i, PRESENT) for i, s in enumerate(self.slots) if s.match in chosen and None in (s.a, s.b)}
         yield Change("replaced", f"replaced: {told}", region, edits=tuple(edits), switches=frozenset(switches | alone))
+
+    def _way(self, region: str, old: str, new: str, places: Sequence[Place]) -> str:
+        """Which blocks became another kind; every one of several of a kind is not listed."""
+        there = sum(m.a is not None and m.region == region and m.a.kind == old for m in self.matches)
+        every = len(places) == there > 1
+        where = f"all {there} {old} {region_words(region, []).strip()}" if every else region_words(region, places)
+        return f"{where} ({old} -> {new})"
 
     def _is_replaced(self, index: int) -> bool:
         """Whether the slot's op is what makes its block another kind."""

@@ -11,12 +11,14 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from archc.ir.arithmetic import plain
 from archc.ir.cost import FormatChoice, Workload, cost_sheet, sums
 from archc.ir.cost_graph import Costed
 from archc.ir.diff_changes import PRESENT, Change
-from archc.ir.diff_nodes import FORMAT, OP, OWNER, formats_of
+from archc.ir.diff_nodes import FORMAT, OP, OWNER, formats_of, told_by
 from archc.ir.diff_pairs import Paired, Slot
 from archc.ir.dims import Dim
 from archc.ir.graph import Graph, Node
@@ -92,10 +94,19 @@ def effect_of(
         sums(Costed(way.graph(done), choice, mtp), Workload.of(**workload), profile) for done in range(len(changes) + 1)
     ]
     stages = tuple(
-        Stage(change, after, {name: value - before[name] for name, value in after.items()})
+        Stage(change, after, {name: _added(before[name], value) for name, value in after.items()})
         for change, before, after in zip(changes, costed, costed[1:], strict=False)
     )
     return Effect(a, b, costed[0], costed[-1], stages)
+
+
+def _added(before: float, after: float) -> float:
+    """What was added; of seconds, which are floats, what rounding alone leaves is nothing."""
+    noise = isinstance(after, float) and abs(after - before) <= _NOISE * abs(after)
+    return 0.0 if noise else after - before
+
+
+_NOISE = 1e-12
 
 
 class _Way:
@@ -165,6 +176,7 @@ class _Way:
         if not whole and slot.b is not None:
             names = (f.name for f in dataclasses.fields(op) if f.name in switched)
             fields |= {name: _mixed(getattr(op, name), getattr(slot.b.op, name)) for name in names}
+            return _as_told(dataclasses.replace(op, **fields), op, slot.b.op, switched)
         return dataclasses.replace(op, **fields)
 
     def _sizes_of_a(self, resized: set[tuple[str, str]]) -> dict[str, int]:
@@ -172,6 +184,25 @@ class _Way:
 
     def _sizes_of_b(self, resized: set[tuple[str, str]]) -> dict[str, int]:
         return {names[1]: a.size for names, (_, a, _) in self.paired.dims.items() if names not in resized}
+
+
+def _as_told(mixed: Op, a: Op, b: Op, switched: set[str]) -> Op:
+    """The mixed op with every spec field that no field of the class says as it is told by then: A's, or B's.
+
+    n_heads of a Mamba-2 is n_groups * heads_per_group: while n_groups is B's and n_heads still A's, heads_per_group is
+    neither's, and may be a fraction. Costs do not mind."""
+    if a.Fields is None or type(a) is not type(b):
+        return mixed
+    found = mixed
+    for name, dim in mixed.dims.items():
+        field = told_by(mixed, name)
+        if field is None:
+            continue
+        wanted, now = (getattr((b if name in switched else a).fields(), field), getattr(found.fields(), field))
+        if wanted != now:
+            size: Any = plain(Fraction(dim.size) * wanted / now)
+            found = dataclasses.replace(found, **{name: dataclasses.replace(dim, size=size)})
+    return found
 
 
 def _mixed(ours: Any, theirs: Any) -> Any:

@@ -52,13 +52,37 @@ def _formats(a: Node, b: Node) -> Iterator[FieldChange]:
 
 def _fields(a: Op, b: Op, shared: frozenset[str]) -> Iterator[FieldChange]:
     ours, theirs = spec_values(a, shared), spec_values(b, shared)
-    changed = [name for name in ours if ours[name] != theirs[name]]
+    left_out = _left_out(a) & _left_out(b)  # follows from other fields in both
+    changed = [name for name in ours if ours[name] != theirs[name] and name not in left_out]
     switches = _switches(a, b, changed, shared)
     for name in changed:
         for i, (path, old, new) in enumerate(_flat(name, ours[name], theirs[name])):
-            yield FieldChange(path, old, new, () if i else tuple(switches.pop(name, ())))
+            yield FieldChange(path, old, new, () if i else tuple(switches.pop(name, ()) or _telling(a, name)))
     for name, names in switches.items():
         yield FieldChange(name, _value(getattr(a, name)), _value(getattr(b, name)), tuple(names))
+
+
+def _telling(op: Op, field: str) -> Iterator[str]:
+    """The dims whose size a spec field tells together with other dims."""
+    return (role for role in op.dims if op.Fields is not None and told_by(op, role) == field)
+
+
+def told_by(op: Op, role: str) -> str | None:
+    """The spec field that tells the size of a dim together with other dims: n_heads that of heads_per_group."""
+    fields, dim = op.fields(), op.dims[role]
+    if hasattr(fields, role):
+        return None
+    larger = dataclasses.replace(op, **{role: dataclasses.replace(dim, size=2 * dim.size)}).fields()
+    names = [f.name for f in dataclasses.fields(fields) if not hasattr(op, f.name)]
+    return next((name for name in names if getattr(larger, name) != getattr(fields, name)), None)
+
+
+def _left_out(op: Op) -> frozenset[str]:
+    """The spec fields that a spec of the op leaves out."""
+    if op.Fields is None:
+        return frozenset()
+    given = op.fields()
+    return frozenset(f.name for f in dataclasses.fields(given) if getattr(given, f.name) is None)
 
 
 def spec_values(op: Op, shared: frozenset[str]) -> dict[str, Any]:

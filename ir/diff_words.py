@@ -9,22 +9,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from archc.ir.graph import LAYERS, MTP_LAYERS
-from archc.ir.text_line import print_value
+from archc.ir.text_line import value_words
 
 Place = int | str  # a layer's position, or the name of what has none
 NOUNS = {LAYERS: "layers", MTP_LAYERS: "MTP layers"}
 _SHOWN, _LONGEST = 3, 60
 
 
-def value_words(value: Any) -> str:
+def short_words(value: Any) -> str:
     """A field's value, cut where it is long."""
-    text = print_value(value)
+    text = value_words(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def change_words(old: Any, new: Any, *, none: str = "none") -> str:
     """`20480 -> 15680`; `none` says what it means that there is no value."""
-    return " -> ".join(none if value is None else value_words(value) for value in (old, new))
+    return " -> ".join(none if value is None else short_words(value) for value in (old, new))
 
 
 def plain(value: Any) -> Any:
@@ -68,7 +68,7 @@ def _noun(region: str, count: int) -> str:
 def structure_words(
     what: str, region: str, kinds: Mapping[Place, str], slides: Sequence[tuple[Sequence[Place], Sequence[Place]]]
 ) -> str:
-    """`dropped: layers 7 (attention), 20 (mlp)`; of each slide (what was chosen, of what) how many, and which would do."""
+    """`dropped: layers 7 (attention), 20 (mlp)`; of each slide (what was chosen, of what) how many, and an example."""
     open_ = {place for chosen, _ in slides for place in chosen}
     parts = []
     certain = [p for p in kinds if p not in open_]

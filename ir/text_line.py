@@ -170,3 +170,19 @@ def print_value(value: Any) -> str:
         pairs = ((f.name, f.default, getattr(value, f.name)) for f in dataclasses.fields(value))
         return "{" + ", ".join(f"{n}={print_value(v)}" for n, default, v in pairs if v != default) + "}"
     return repr(value)
+
+
+def value_words(value: Any) -> str:
+    """An attribute's value for a person: as it is printed, but floats short and records with their defaults.
+
+    >>> value_words((0.001, float("inf")))
+    '(0.001, inf)'
+    """
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(value_words, value)) + ")"
+    if dataclasses.is_dataclass(value):
+        given = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return "{" + ", ".join(f"{name}={value_words(v)}" for name, v in given.items() if v is not None) + "}"
+    return print_value(value)

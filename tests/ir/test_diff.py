@@ -134,7 +134,7 @@ BASE = model(MAMBA, mlp(64), attention(), mlp(64), mlp(64))
         ),
         (
             model(MAMBA, mlp(64), attention(rope=Rope(theta=500.0)), mlp(64), mlp(64)),
-            ["rope none -> {theta=500.0} in 1 of 1 attention layers"],
+            ["rope none -> {theta=500, partial=1} in 1 of 1 attention layers"],
         ),
         (model(MAMBA, *(mlp(64), attention(), mlp(64), mlp(64)), vocab=80), ["vocab 64 -> 80 everywhere"]),
         (
@@ -161,6 +161,27 @@ BASE = model(MAMBA, mlp(64), attention(), mlp(64), mlp(64))
 )
 def test_words(other: Graph, told: list[str]) -> None:
     assert words(diff(BASE, renamed(other))) == told
+
+
+def test_shares_of_heads_and_of_their_groups_are_those_of_the_words() -> None:
+    """n_heads is told as a number of its own, though the op keeps heads of a group: each share is the model's with that
+    number changed."""
+    a, b = Attention.Fields(n_heads=8, n_kv_heads=2, head_dim=8), Attention.Fields(n_heads=16, n_kv_heads=4, head_dim=8)
+    found = diff(model(("attention", a)), model(("attention", b)))
+    assert [change.field for change in found.changes] == ["n_heads", "n_kv_heads"]
+    assert [stage.added["params"] for stage in found.effect.stages] == [2 * 32 * 8 * 8, 2 * 32 * 8 * 2]
+
+    wide = Mamba2.Fields(n_heads=12, head_dim=4, d_state=4, n_groups=4)  # 3 heads a group; on the way 6 of 2 groups
+    between = Mamba2.Fields(n_heads=12, head_dim=4, d_state=4, n_groups=2)
+    one, two, three = (model(("mamba2", fields)) for fields in (MAMBA[1], between, wide))
+    sizes = [g.cost().params.total for g in (one, two, three)]
+    assert [s.added["params"] for s in diff(one, three).effect.stages] == [sizes[1] - sizes[0], sizes[2] - sizes[1]]
+
+
+def test_a_slide_of_what_comes_with_steps_of_prediction_is_left_to_them() -> None:
+    one = model(mlp(8), mtp=MTP(layers=[mlp(8)], steps=1))
+    three = model(mlp(8), mtp=MTP(layers=[mlp(8), mlp(8)], steps=3))
+    assert len(words(diff(three, one))) == len(words(diff(one, three))) == 2
 
 
 def test_steps_of_multi_token_prediction_by_reference() -> None:
