@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from archc.ir.op import Op
-from archc.ir.text_line import print_value
+from archc.ir.text_line import value_words
 
 
 def given_fields(op: Op) -> dict[str, str]:
@@ -19,15 +19,20 @@ def given_fields(op: Op) -> dict[str, str]:
         return {}
     given = op.fields()
     values = {f.name: (getattr(given, f.name), f.default) for f in dataclasses.fields(given)}
-    return {name: print_value(value) for name, (value, usual) in values.items() if value != usual}
+    return {name: value_words(value) for name, (value, usual) in values.items() if value != usual}
+
+
+def told_sizes(op: Op) -> dict[str, str]:
+    """What a line on an op has room for: the short words of its spec, else its dims but the width of the stream."""
+    given = given_fields(op) or {role: str(dim.size) for role, dim in op.dims.items() if role != "d_model"}
+    return {name: value for name, value in given.items() if not value.startswith(("{", "(")) and name != "init_std"}
 
 
 def sizes_text(op: Op) -> str:
-    """An op in a line: the words of its spec, else its dims; the width of the stream left out.
+    """An op in a line.
 
     >>> from archc.ir.ops.mlp import MLP
     >>> sizes_text(next(MLP.examples()))
     'd_ff 13 · activation relu2'
     """
-    given = given_fields(op) or {role: str(dim.size) for role, dim in op.dims.items() if role != "d_model"}
-    return " · ".join(f"{name} {value}" for name, value in given.items() if not value.startswith(("{", "(")))
+    return " · ".join(f"{name} {value}" for name, value in told_sizes(op).items())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from archc.ir.graph import Graph, Node
-from archc.ir.text_line import print_value
+from archc.ir.text_line import value_words
 from archc.viz.fold import fold, fold_text
 
 # What has at most so many layers, and at most this share of them, is worth saying where.
@@ -40,16 +40,20 @@ class Layer:
 
 @dataclass(frozen=True)
 class Variant:
-    """Layers that differ from the usual of their letter: (what, theirs, the usual; empty where there is none)."""
+    """Layers that differ from the layer `than`: (what, theirs, its; empty where there is none).
+
+    That is the first of those that their letter marks alone; `usual` says that these are more than any others."""
 
     mark: str
     layers: tuple[int, ...]
     changes: tuple[tuple[str, str, str], ...]
+    than: int
+    usual: bool
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        changes = {what: {"here": here, "usually": usual} for what, here, usual in self.changes}
-        return {"mark": self.mark, "layers": list(self.layers), "changes": changes}
+        changes = {what: {"here": here, "there": there} for what, here, there in self.changes}
+        return {"mark": self.mark, "layers": list(self.layers), "than": self.than, "changes": changes}
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ def _key(nodes: Sequence[Node]) -> Any:
 
 
 def _marks(letters: Sequence[str], keys: Sequence[Any]) -> dict[Any, str]:
-    """The mark of each key: of a letter's keys the most frequent, else the first, is the usual one."""
+    """The mark of each key: the letter alone of its most frequent key, or the first of these."""
     counts: dict[str, Counter[Any]] = {}
     for letter, key in zip(letters, keys, strict=True):
         counts.setdefault(letter, Counter())[key] += 1
@@ -164,15 +168,19 @@ def _marks(letters: Sequence[str], keys: Sequence[Any]) -> dict[Any, str]:
 def _variants(
     nodes: Sequence[Sequence[Node]], letters: Sequence[str], keys: Sequence[Any], marks: dict[Any, str]
 ) -> Iterator[Variant]:
-    usual = {letter: nodes[keys.index(key)] for key, letter in marks.items() if letter in letters}
+    counts = Counter(keys)
+    plain = {letter: key for key, letter in marks.items() if letter in letters}
     for key, mark in marks.items():
-        if mark in usual:
+        if mark in plain:
             continue
         layers = tuple(i for i, each in enumerate(keys) if each == key)
-        here, there = _described(nodes[layers[0]]), _described(usual[letters[layers[0]]])
+        main = plain[letters[layers[0]]]
+        rivals = (counts[k] for k in marks if k != main and marks[k].partition("'")[0] == marks[main])
+        than, usual = keys.index(main), counts[main] > max(rivals)
+        here, there = _described(nodes[layers[0]]), _described(nodes[than])
         names = dict.fromkeys(itertools.chain(here, there))
         changes = ((name, here.get(name, ""), there.get(name, "")) for name in names)
-        yield Variant(mark, layers, tuple(change for change in changes if change[1] != change[2]))
+        yield Variant(mark, layers, tuple(change for change in changes if change[1] != change[2]), than, usual)
 
 
 def _described(nodes: Sequence[Node]) -> dict[str, str]:
@@ -183,7 +191,7 @@ def _described(nodes: Sequence[Node]) -> dict[str, str]:
         before = "" if mains == [node] else f"{node.role}."
         found[f"{before}kind"] = node.op.kind
         found |= {f"{before}{role}": str(dim.size) for role, dim in node.op.dims.items()}
-        found |= {f"{before}{name}": print_value(value) for name, value in node.op.attributes.items()}
+        found |= {f"{before}{name}": value_words(value) for name, value in node.op.attributes.items()}
         found |= {f"{before}{name}": format for name, format in node.formats}
         if node.owner:
             found[f"{before}parameters"] = f"those of {node.owner}"

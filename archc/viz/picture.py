@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from archc.ir.cost import cost_sheet
 from archc.ir.cost_sheet import CostSheet
 from archc.ir.graph import LAYERS, Graph, Node
-from archc.units import format_params, format_size
+from archc.units import format_count, format_params, format_size
 from archc.viz.colours import PLAIN, Colour, colour
 from archc.viz.fields import sizes_text
 from archc.viz.structure import Drawn, Part, Repeat, outline, title, title_op
+from archc.viz.summary import STATE_AT, summarise
 from archc.viz.svg import Canvas
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 WIDTH, MARGIN, STREAM = 920, 20, 44
 _STACK = 560  # right edge of the stack; the table of kinds stands beside it
 _ROW, _GAP, _HEAD, _INDENT = 40, 8, 24, 12
-_CONTEXT = 8192
 
 
 def picture(graph: Graph, overlays: Sequence[Overlay] = ()) -> str:
@@ -47,7 +47,7 @@ class _Picture:
 
     def __post_init__(self) -> None:
         self.canvas = Canvas(WIDTH)
-        self.sheet: CostSheet = cost_sheet(self.graph, context=_CONTEXT, batch=1)
+        self.sheet: CostSheet = cost_sheet(self.graph, context=STATE_AT, batch=1)
         self.params = {node: cost.params for cost in self.sheet.nodes for node in cost.nodes}
 
     def drawn(self) -> str:
@@ -68,8 +68,9 @@ class _Picture:
         active = f", {format_params(params.active)} active" if params.active != params.total else ""
         more = f", multi-token prediction {format_params(params.mtp)} more" if params.mtp else ""
         totals = f"{format_params(params.total)} parameters{active}{more}"
-        growing, fixed = state_bytes(self.graph)
-        state = f"state of a sequence {format_size(growing)} a token and {format_size(fixed)} fixed"
+        told = summarise(self.graph)
+        growing, fixed = format_size(told.state_bytes_per_token), format_size(told.state_bytes_fixed)
+        state = f"state of a sequence at {format_count(STATE_AT)}: {growing} a token and {fixed} fixed"
         weights = f"weights {format_size(memory.weights_bytes)} in {self.sheet.formats['weights']}"
         self.canvas.text(MARGIN, 34, self.graph.name, size=22, style="strong", width=WIDTH - 2 * MARGIN)
         self.canvas.text(MARGIN, 56, f"{totals}  ·  {weights}", size=13, style="quiet")
@@ -136,9 +137,15 @@ class _Picture:
     # -- the stack -----------------------------------------------------------------------------------------------------
 
     def stack(self) -> None:
-        """From top to bottom: the main stream, and beside nothing the one of multi-token prediction."""
+        """From top to bottom: the main stream, then that of multi-token prediction."""
         for mtp in (False, True):
             rows = list(self.entries(mtp))
+            if rows and mtp:
+                steps = self.graph.mtp_steps
+                again = ", every step by the same parameters" if steps > 1 else ""
+                told = f"multi-token prediction, {steps} step{'s' if steps > 1 else ''}{again}"
+                self.canvas.text(STREAM + 34, self.y + 12, told, style="quiet")
+                self.y += 24
             if rows:
                 self.stream(rows)
 
@@ -155,17 +162,29 @@ class _Picture:
                 yield node.region
 
     def stream(self, entries: Sequence[Node | str]) -> None:
-        """One residual stream with everything on it."""
+        """One residual stream with everything on it; what reads a node before it hangs from that."""
         at = len(self.canvas.parts)
-        begin = self.y + _ROW / 2
-        for i, entry in enumerate(entries):
+        begin = end = self.y + _ROW / 2
+        before: Node | str = ""
+        for entry in entries:
+            hangs = isinstance(entry, Node) and isinstance(before, Node) and entry.inputs[:1] == (before.id,)
             if isinstance(entry, str):
-                self.parts(entry, outline(self.graph, entry), STREAM + 34, _STACK)
+                self.parts(entry, list(self.placed(entry, outline(self.graph, entry))), STREAM + 34, _STACK)
             else:
-                self.node(entry, first=i == 0)
-        end = self.y - _GAP - _ROW / 2
+                self.node(entry, "feeds" if not before else "hangs" if hangs else "reads")
+            end = end if hangs else self.y - _GAP - _ROW / 2
+            before = entry
         self.canvas.parts.insert(at, f'<path d="M{STREAM},{begin:g} V{end:g}" class="stream"/>')
         self.y += _GAP
+
+    def placed(self, region: str, parts: Sequence[Part]) -> Iterator[Part]:
+        """The parts without blocks that only refer to others."""
+        for part in parts:
+            inner = tuple(self.placed(region, part.parts)) if isinstance(part, Repeat) else ()
+            if isinstance(part, Repeat) and inner:
+                yield Repeat(part.times, inner, part.where)
+            elif isinstance(part, Drawn) and part.blocks[0] in self.graph.blocks[region]:
+                yield part
 
     def parts(self, region: str, parts: Sequence[Part], left: float, right: float) -> None:
         """Blocks and repeats of a region."""
@@ -193,9 +212,9 @@ class _Picture:
         detail = sizes_text(title_op(nodes))
         many = f" ×{len(part.blocks)}" if len(part.blocks) > 1 else ""
         letter = title_op(nodes).usual_letter()
-        paint = self.paint([node for b in part.blocks for node in self.graph.block_nodes(part.region, b)])
-        self.canvas.rect(left, self.y, right - left, _ROW, fill=paint.fill, rx=6)
-        self.label(left, right, f"{letter} {title(nodes)}{many}", part.where, self.block_params(nodes), style=" on")
+        where = part.where if many else part.where.replace("layers ", "layer ", 1)
+        self.shades(left, right, [self.paint(self.graph.block_nodes(part.region, b)).fill for b in part.blocks])
+        self.label(left, right, f"{letter} {title(nodes)}{many}", where, self.block_params(nodes), style=" on")
         self.canvas.text(left + 12, self.y + 32, detail, size=11, style="on", width=right - left - 24)
         self.canvas.arrow(STREAM, left, self.y + 10)
         back = self.y + _ROW - 10
@@ -204,14 +223,23 @@ class _Picture:
         self.canvas.path(f"M{STREAM - 3},{back:g} h6 M{STREAM},{back - 3:g} v6", style="wire")
         self.y += _ROW + _GAP
 
-    def node(self, node: Node, *, first: bool) -> None:
-        """A node on the stream itself: the first feeds it, the others read it."""
+    def shades(self, left: float, right: float, fills: Sequence[str]) -> None:
+        """The ground of a row: one shade, or where its layers differ one for each, side by side."""
+        shown = fills if len(set(fills)) > 1 else fills[:1]
+        step = (right - left) / len(shown)
+        for i, fill in enumerate(shown):
+            self.canvas.rect(left + i * step, self.y, step, _ROW, fill=fill, rx=6 if len(shown) == 1 else 0)
+
+    def node(self, node: Node, place: Literal["feeds", "reads", "hangs"]) -> None:
+        """A node by itself: the first feeds the stream, others read it, or hang from the node before."""
         left, middle = STREAM + 34, self.y + _ROW / 2
         self.canvas.rect(left, self.y, _STACK - left, _ROW, style="plain", rx=6)
         kind = "" if node.op.kind == node.role else node.op.kind
         self.label(left, _STACK, node.role, kind, self.params.get(node.id, 0))
         self.canvas.text(left + 12, self.y + 32, self.shared(node), size=11, style="quiet", width=_STACK - left - 24)
-        if first:
+        if place == "hangs":
+            self.canvas.path(f"M{left + 24},{self.y - _GAP:g} V{self.y:g}", style="wire")
+        elif place == "feeds":
             self.canvas.path(f"M{left},{middle:g} H{STREAM}", style="wire")
             self.canvas.circle(STREAM, middle, 4, style="joint")
         else:
@@ -238,7 +266,7 @@ class _Picture:
         return sum(self.params[node.id] for node in nodes)
 
     def paint(self, nodes: Sequence[Node]) -> Colour:
-        """The colour of blocks that are drawn as one: of their kind, or of the mean of their scores."""
+        """The colour of a block: of its kind, or of the mean of its scores."""
         if self.scores is None:
             return colour(title_op(nodes).kind)
         values = self.scores[1]
@@ -250,10 +278,3 @@ def heat(value: float, low: float, high: float) -> Colour:
     """From pale to strong blue, as the page shades numbers."""
     share = (value - low) / (high - low) if high > low else 0.5
     return Colour(f"hsl({212 - 12 * share:.0f} {45 + 25 * share:.0f}% {90 - 45 * share:.0f}%)")
-
-
-def state_bytes(graph: Graph) -> tuple[int, int]:
-    """Bytes of a sequence's state that a token adds, and those that are there however long it is."""
-    memory = [cost_sheet(graph, context=tokens, batch=1).memory for tokens in (1, 2)]
-    one, two = (m.kv_bytes + m.ssm_bytes + m.conv_bytes for m in memory)
-    return two - one, 2 * one - two

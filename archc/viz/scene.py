@@ -18,6 +18,7 @@ from archc.ir.graph import Graph, Node
 from archc.ir.hardware import HardwareProfile
 from archc.ir.latency import BANDWIDTH, LINK_LATENCY, LINK_S_PER_BYTE, hardware_env
 from archc.ir.op import Op, Param, State
+from archc.ir.text_line import value_words
 from archc.ir.workload import FormatChoice
 from archc.viz.colours import colour
 from archc.viz.fields import sizes_text
@@ -120,7 +121,7 @@ def _part(graph: Graph, part: CostPart, plain: dict[str, Any] | None) -> dict[st
         "sizes": dict(group.sizes),
         "dims": [_dim(role, dim) for role, dim in op.dims.items()],
         "derived": {name: axis.size for name, axis in op.derived().items()},
-        "attributes": {name: str(value) for name, value in op.attributes.items()},
+        "attributes": {name: value_words(value) for name, value in op.attributes.items()},
         "text": sizes_text(op),
         "params": [_param(graph, node, op, param) for param in op.params()],
         "state": [_state(op, state) for state in op.state()],

@@ -15,6 +15,7 @@ from archc.ir.dims import Axis
 from archc.ir.expr import Expr
 from archc.ir.graph import Graph, Node
 from archc.ir.op import Op, Param
+from archc.ir.text_line import value_words
 from archc.viz.block import axis_text
 from archc.viz.fold import Fold, fold
 from archc.viz.layers import number_list
@@ -249,7 +250,7 @@ def facts(graph: Graph, node: Node) -> Iterator[tuple[str, str]]:
     for role, dim in node.op.dims.items():
         yield role, str(dim.size)
     for name, value in node.op.attributes.items():
-        yield name, str(value)
+        yield name, value_words(value)
     for param in node.op.params():
         yield param.name, param_text(graph, node, param)
     for state in node.op.state():

@@ -11,35 +11,39 @@ from archc.ir.cost import cost_sheet
 from archc.ir.cost_sheet import NodeCost, ParamFigures
 from archc.ir.graph import LAYERS, MTP_LAYERS, Graph
 from archc.spec.pattern import write_pattern
-from archc.viz.layers import Strip, block_letters, node_letter, strip
+from archc.viz.fields import told_sizes
+from archc.viz.layers import Strip, node_letter, strip
 
 if TYPE_CHECKING:
     from archc.viz.overlay import Overlay
     from archc.viz.overlay_rows import Rows
 
-__all__ = ["Kind", "Summary", "block_letters", "summarise"]
+# The context at which the state of a sequence is told, and how it grows: beyond the usual windows.
+STATE_AT = 8192
 
 
 @dataclass(frozen=True)
 class Kind:
     """Nodes of one kind and equal sizes: how many, where the first stands, parameters and state of one.
 
-    `letter` is marked as the layers are where all of them are of one mark. Of a sequence's state, `state_bytes_fixed`
-    is there however long it is, and `state_bytes_per_token` is added by every token (up to the window, where there is
-    one)."""
+    `letter` is marked as the layers are where all of them are of one mark; `told` are its sizes in short.
+    Of a sequence's state at a context of STATE_AT, `state_bytes_per_token` is what the next token adds, and
+    `state_bytes_fixed` what does not grow with it: of an attention with a window all of it."""
 
     letter: str
     kind: str
     first: str
     count: int
     sizes: tuple[tuple[str, int], ...]
+    told: tuple[tuple[str, str], ...]
+    mtp: bool
     params: int
     state_bytes_fixed: int
     state_bytes_per_token: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {**dataclasses.asdict(self), "sizes": dict(self.sizes)}
+        return {**dataclasses.asdict(self), "sizes": dict(self.sizes), "told": dict(self.told)}
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Summary:
 
 def summarise(graph: Graph, overlays: Sequence[Overlay] = ()) -> Summary:
     """The summary of a graph."""
-    one, two = (cost_sheet(graph, context=tokens, batch=1) for tokens in (1, 2))
+    one, two = (cost_sheet(graph, context=tokens, batch=1) for tokens in (STATE_AT, STATE_AT + 1))
     layers, mtp = strip(graph, LAYERS), strip(graph, MTP_LAYERS)
     regions = ((LAYERS, layers), (MTP_LAYERS, mtp))
     marks = {(region, layer.block): layer.mark for region, of in regions for layer in of.layers}
@@ -136,7 +140,9 @@ def _kind(graph: Graph, marks: Mapping[tuple[str, str], str], one: NodeCost, two
         first=graph.scope(one.nodes[0]),
         count=one.count,
         sizes=one.sizes,
+        told=tuple(told_sizes(nodes[0].op).items()),
+        mtp=one.mtp,
         params=one.params,
-        state_bytes_fixed=2 * one.state_bytes - two.state_bytes,
+        state_bytes_fixed=one.state_bytes - STATE_AT * (two.state_bytes - one.state_bytes),
         state_bytes_per_token=two.state_bytes - one.state_bytes,
     )

@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from archc.terminal import console, plain_table
-from archc.units import format_params, format_size
+from archc.units import format_count, format_params, format_size
 from archc.viz.colours import colour
 from archc.viz.drawing import wrapped
 from archc.viz.layers import Layer, Strip, Variant, number_list
-from archc.viz.summary import Kind, Summary
+from archc.viz.summary import STATE_AT, Kind, Summary
 
 INDENT = " " * 5  # the width of a layer's number and the gap after it
 MOST_CELLS = 60
@@ -93,7 +93,8 @@ def _style(kind: str) -> str:
 def _variants(variants: tuple[Variant, ...]) -> Iterator[str]:
     for variant in variants[:MOST_VARIANTS]:
         where = _where(variant.layers, number_list(variant.layers))
-        yield f"{variant.mark} in {where}: {', '.join(_change(*change) for change in variant.changes)}"
+        than = "usually" if variant.usual else f"layer {variant.than}:"
+        yield f"{variant.mark} in {where}: {', '.join(_change(than, *change) for change in variant.changes)}"
     if len(variants) > MOST_VARIANTS:
         yield f"and {len(variants) - MOST_VARIANTS} more that differ; --json lists them"
 
@@ -102,23 +103,23 @@ def _where(layers: tuple[int, ...], listed: str) -> str:
     return f"layer{'s' if len(layers) > 1 else ''} {listed}"
 
 
-def _change(what: str, here: str, usual: str) -> str:
-    if not usual:
+def _change(than: str, what: str, here: str, there: str) -> str:
+    if not there:
         return f"{what}={here}"
-    return f"{what}={here} (usually {usual})" if here else f"no {what} (usually {usual})"
+    return f"{what}={here} ({than} {there})" if here else f"no {what} ({than} {there})"
 
 
 # -- kinds and totals --------------------------------------------------------------------------------------------------
 
 
 def _kinds(summary: Summary) -> Table:
-    total = summary.params.total + summary.params.mtp
     numbers = ("count", "each", "params", "share")
     table = plain_table(" ", "kind", *numbers, "sizes", numbers=numbers, whole=(" ", "kind", *numbers))
     for kind in summary.kinds:
         if kind.params:
-            share = f"{kind.params * kind.count / total:.1%}"
-            table.add_row(kind.letter, kind.kind, *_counts(kind), share, _sizes(kind))
+            share = "" if kind.mtp else f"{kind.params * kind.count / summary.params.total:.1%}"
+            name = f"{kind.kind} (MTP)" if kind.mtp else kind.kind
+            table.add_row(kind.letter, name, *_counts(kind), share, _sizes(kind))
     return table
 
 
@@ -127,8 +128,7 @@ def _counts(kind: Kind) -> tuple[str, str, str]:
 
 
 def _sizes(kind: Kind) -> str:
-    """The dims of a kind, that of the residual stream left out."""
-    return " ".join(f"{role}={size}" for role, size in kind.sizes if role != "d_model")
+    return " ".join(f"{name}={value}" for name, value in kind.told)
 
 
 def _totals(summary: Summary) -> Iterator[str]:
@@ -142,4 +142,4 @@ def _totals(summary: Summary) -> Iterator[str]:
     beside = ", multi-token prediction included" if params.mtp else ""
     yield f"weights {format_size(summary.weights_bytes)} in {' and '.join(summary.weight_formats)}{beside}"
     growing, fixed = format_size(summary.state_bytes_per_token), format_size(summary.state_bytes_fixed)
-    yield f"state of a sequence: {growing} a token and {fixed} fixed"
+    yield f"state of a sequence at {format_count(STATE_AT)}: {growing} a token and {fixed} fixed"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from archc.ir.text_line import print_value
+from archc.ir.text_line import value_words
 from archc.terminal import console
 from archc.units import format_count, format_params, format_size
 from archc.viz.block import DimView, OpView, ParamView, ProductView, StateView, View
@@ -61,7 +61,7 @@ def _groups(op: OpView, context: int) -> Iterator[tuple[str, list[str]]]:
     if op.derived:
         yield "sizes", [f"{d.name} = {d.layout} = {d.size}" for d in op.derived]
     if op.attributes:
-        shown = (f"{k}={v if isinstance(v, str) else print_value(v)}" for k, v in op.attributes.items())
+        shown = (f"{k}={v if isinstance(v, str) else value_words(v)}" for k, v in op.attributes.items())
         yield "settings", [", ".join(shown)]
     if op.params:
         yield "params", list(_params(op))

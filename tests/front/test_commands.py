@@ -28,7 +28,7 @@ def test_show_prints_pattern_kinds_and_totals() -> None:
     shown = archc("show", "nemotron-nano-9b-v2")
     assert "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-" in shown
     assert "parameters 8,888,227,328" in shown
-    assert "state of a sequence: 16.00 KiB a token" in shown
+    assert "state of a sequence at 8k: 16.00 KiB a token" in shown
 
 
 def test_show_json_adds_up() -> None:

@@ -21,7 +21,7 @@ from archc.ir.graph import LAYERS
 from archc.resolve import load
 from archc.units import format_params, format_size
 from archc.viz.overlay import Overlay, Units
-from archc.viz.picture import heat, picture, state_bytes
+from archc.viz.picture import heat, picture
 from archc.viz.svg import Canvas, fitted, text_width
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -84,12 +84,17 @@ def test_shares_of_the_parameters_are_of_all(name: str) -> None:
 
 def test_what_a_token_of_context_adds() -> None:
     graph = load("nemotron-nano-9b-v2")
-    growing, fixed = state_bytes(graph)
-    assert growing == 4 * 2 * 8 * 128 * 2, (
-        "4 attention layers with 8 heads of 128 for keys and for values, 2 bytes each"
-    )
-    assert fixed == archc.cost(graph, context=1).memory.ssm_bytes + archc.cost(graph, context=1).memory.conv_bytes
-    assert f"state of a sequence {format_size(growing)} a token and {format_size(fixed)} fixed" in words(picture(graph))
+    growing, memory = 4 * 2 * 8 * 128 * 2, archc.cost(graph, context=1).memory
+    fixed = memory.ssm_bytes + memory.conv_bytes
+    told = f"state of a sequence at 8k: {format_size(growing)} a token and {format_size(fixed)} fixed"
+    assert told in words(picture(graph))
+
+
+def test_a_window_of_attention_is_fixed_state() -> None:
+    """Of gpt-oss-20b's 24 attentions every other one keeps 128 tokens of 8 heads of 64, keys and values in 2 bytes."""
+    token = 2 * 8 * 64 * 2
+    told = f"state of a sequence at 8k: {format_size(12 * token)} a token and {format_size(12 * 128 * token)} fixed"
+    assert told in words(picture(load("gpt-oss-20b")))
 
 
 def overlay(title: str, **scores: float) -> Overlay:

@@ -99,13 +99,14 @@ def test_layers_of_other_sizes_are_marked_and_do_not_fold(screen: Screen) -> Non
     assert f"     -'2 in layer 3: d_ff=60 (usually {usual})" in lines(shown)
     assert {"-", "-'", "-'2"} <= {kind.letter for kind in summary.kinds}
     assert summary.to_json()["variants"][0] == {
-        "mark": "-'", "layers": [1, 8], "changes": {"d_ff": {"here": "100", "usually": str(usual)}}
+        "mark": "-'", "layers": [1, 8], "than": [layer.mark for layer in summary.layers.layers].index("-"),
+        "changes": {"d_ff": {"here": "100", "there": str(usual)}},
     }  # fmt: skip
 
 
 def test_layers_of_other_attributes_are_told(screen: Screen) -> None:
     shown = lines(screen.shows(print_summary, summarise(load("gpt-oss-20b"))))
-    assert "     *' in layers 2, 6, ..., 46: window=none (usually 128)" in shown
+    assert "     *' in layers 2, 6, ..., 46: window=none (layer 0: 128)" in shown
 
 
 def test_a_hundred_different_layers_stay_short(screen: Screen) -> None:
