@@ -33,6 +33,7 @@ COMMANDS = {
         "demo": "archc.commands.demo:demo",
         "compile": "archc.commands.compile:compile",
         "train": "archc.commands.train:train",
+        "eval": "archc.commands.eval:eval",
         "generate": "archc.commands.generate:generate",
     },
     "Exchange": {

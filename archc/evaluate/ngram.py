@@ -96,7 +96,7 @@ class NGramModel:
 
 
 def _symbols(documents: Sequence[bytes]) -> tuple[Ints, Ints]:
-    """All documents end to end, each after BEGIN, and for each symbol how many it has in its document, itself counted."""
+    """All documents end to end, each after BEGIN, and the place of each symbol in its document, from 1."""
     parts = [np.frombuffer(d, dtype=np.uint8) for d in documents if d]
     symbols = [np.concatenate([[BEGIN], part]).astype(np.int64) for part in parts]
     places = [np.arange(1, len(part) + 2) for part in parts]

@@ -22,7 +22,7 @@ WORDS = ["the", "cat", "and", "dog", "sat", "on", "mat", "log", "ran", "met", "t
 
 
 class Slow:
-    """Interpolated modified Kneser-Ney from dictionaries, one probability at a time (Chen & Goodman 1998, section 3)."""
+    """Interpolated modified Kneser-Ney from dictionaries, one probability at a time (Chen & Goodman 1998)."""
 
     def __init__(self, documents: list[bytes], order: int) -> None:
         raw: dict[int, Counter[Gram]] = defaultdict(Counter)
