@@ -64,8 +64,11 @@ class Teacher(Protocol):
     @property
     def weight_map(self) -> WeightMap | None: ...
 
+    def check(self, needs: TeacherNeeds) -> None:
+        """Raise ArchcError for what it cannot say."""
+
     def outputs(self, batch: Batch, needs: TeacherNeeds) -> TeacherOutputs:
-        """What it says of a batch, without gradients. Raises ArchcError for what it cannot say."""
+        """What it says of a batch, without gradients."""
         ...
 
 
@@ -89,12 +92,15 @@ class LiveTeacher:
         from archc.hub.weights import weights_of
 
         weights = weights_of(folder)
-        return cls(weights.graph, _emitted(weights, dtype, device), weight_map=weight_map, hash=weights_hash(weights))
+        return cls(weights.graph, emitted_of(weights, dtype, device), weight_map=weight_map, hash=weights_hash(weights))
 
     @property
     def vocab(self) -> int:
         """The size of its vocabulary."""
         return self.graph.dims["vocab"].size
+
+    def check(self, needs: TeacherNeeds) -> None:
+        """It says everything."""
 
     def outputs(self, batch: Batch, needs: TeacherNeeds) -> TeacherOutputs:
         """One forward pass, on the device that the model is on."""
@@ -116,7 +122,7 @@ class LiveTeacher:
             return Whole(self.model.logits(hidden))
 
 
-def _emitted(weights: Weights, dtype: str, device: str) -> Any:
+def emitted_of(weights: Weights, dtype: str, device: str) -> Any:
     """The emitted model of weights, which are streamed through a package that is gone afterwards."""
     from archc.codegen import emit_package
     from archc.emitted import load_emitted

@@ -40,13 +40,13 @@ def test_every_loss_has_a_weight_and_says_what_it_is(cls: type[Loss]) -> None:
 
 
 def test_needs_add_up() -> None:
-    one = Needs(frozenset({"layers.0"}), {"big": TeacherNeeds(logits=True)})
+    one = Needs(frozenset({"layers.0"}), {"big": TeacherNeeds(frozenset({1.0}))})
     two = Needs(
         frozenset({"norm"}), {"big": TeacherNeeds(hidden=True), "small": TeacherNeeds(taps=frozenset({"norm"}))}
     )
     both = one | two
     assert both.taps == {"layers.0", "norm"}
-    assert both.teachers["big"] == TeacherNeeds(logits=True, hidden=True)
+    assert both.teachers["big"] == TeacherNeeds(frozenset({1.0}), hidden=True)
     assert both.teachers["small"].taps == {"norm"}
 
 

@@ -16,7 +16,9 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
+
+from typing_extensions import Doc
 
 from archc.kernels.errors import ArchcError, UnknownName, listed
 
@@ -33,14 +35,15 @@ T = TypeVar("T", bound="Loss")
 
 @dataclass(frozen=True)
 class TeacherNeeds:
-    """What losses want of one teacher: its logits, its final hidden states, what its modules return (taps)."""
+    """What losses want of one teacher: logits at some temperatures, final hidden states, what modules return (taps)."""
 
-    logits: bool = False
+    temperatures: frozenset[float] = frozenset()
     hidden: bool = False
     taps: frozenset[str] = frozenset()
 
     def __or__(self, other: TeacherNeeds) -> TeacherNeeds:
-        return TeacherNeeds(self.logits or other.logits, self.hidden or other.hidden, self.taps | other.taps)
+        temperatures = self.temperatures | other.temperatures
+        return TeacherNeeds(temperatures, self.hidden or other.hidden, self.taps | other.taps)
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,11 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Base of every loss. `weight` is its factor in the sum that is minimised."""
+    """Base of every loss."""
 
     name: ClassVar[str]
 
-    weight: float = 1.0
+    weight: Annotated[float, Doc("factor in the sum that is minimised")] = 1.0
 
     def needs(self, setting: Setting) -> Needs:
         """What it wants of a pass. Raises ArchcError where it does not fit what is trained."""

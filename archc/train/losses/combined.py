@@ -22,6 +22,7 @@ class Values:
 
     def objective(self, counts: Tensor) -> Tensor:
         """The weighted sum of the means, over `counts` `[losses]` of everything that one optimiser step sees."""
+        counts = counts.masked_fill(counts == 0, 1.0)  # of nothing the sum is zero, and so is the mean
         sums = [self.weights[label] * value.total / counts[i] for i, (label, value) in enumerate(self.by_label.items())]
         return torch.stack(sums).sum()
 
@@ -51,6 +52,8 @@ class Losses:
         self.needs = Needs()
         for one in losses:
             self.needs |= one.needs(setting)
+        for name, wanted in self.needs.teachers.items():
+            setting.teachers[name].check(wanted)
         made = {label: one.module(setting) for label, one in self.by_label.items()}
         self.modules = nn.ModuleDict({label: module for label, module in made.items() if module is not None})
 

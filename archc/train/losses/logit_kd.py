@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import Doc
 
 from archc.kernels.errors import ArchcError
 from archc.train.batch import Batch
@@ -32,10 +33,10 @@ class LogitKD(Loss):
     teachers' weighted mean.
     """
 
-    teacher: str = ""
-    divergence: Divergence = "forward_kl"
-    mix: float = 0.5
-    temperature: float = 1.0
+    teacher: Annotated[str, Doc("whose logits; none: those of the only teacher")] = ""
+    divergence: Annotated[Divergence, Doc("how far two distributions lie apart")] = "forward_kl"
+    mix: Annotated[float, Doc("of `mixture` and `js`: the teacher's share")] = 0.5
+    temperature: Annotated[float, Doc("that both sides' logits are divided by")] = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
@@ -51,7 +52,7 @@ class LogitKD(Loss):
                 "`logit_kd` compares distributions over one vocabulary:"
                 f" the student {setting.student.name} has {own} tokens, the teacher `{name}` has {teacher.vocab}"
             )
-        return Needs(teachers={name: TeacherNeeds(logits=True)})
+        return Needs(teachers={name: TeacherNeeds(temperatures=frozenset({self.temperature}))})
 
     def count(self, batch: Batch, setting: Setting) -> Tensor:
         return shifted(batch, 1)[1].sum()
@@ -68,6 +69,13 @@ class LogitKD(Loss):
         h, *rows = (flat(one, weights.shape[1]) for one in (step.h, *taught.rows))
         (total,) = chunked_sums(summed, h, weights.flatten(), *rows, width=step.setting.student.dims["vocab"].size)
         return Value(self.temperature**2 * total, self.count(step.batch, step.setting))
+
+
+def temperatures(losses: Iterable[Loss], teacher: str) -> tuple[float, ...]:
+    """At which a teacher's logits are wanted: what a cache of them must keep."""
+    return tuple(
+        sorted({one.temperature for one in losses if isinstance(one, LogitKD) and one.teacher in ("", teacher)})
+    )
 
 
 # -- divergences of log-probabilities [rows, buckets], teacher p and student q, one number a row -----------------------

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
+from typing_extensions import Doc
 
 from archc.kernels.errors import ArchcError
 from archc.train.batch import Batch
@@ -21,7 +24,7 @@ class MTP(Loss):
     document do not count.
     """
 
-    weight: float = 0.3
+    weight: Annotated[float, Doc("factor in the sum that is minimised")] = 0.3
 
     def needs(self, setting: Setting) -> Needs:
         if not setting.student.mtp_steps:
