@@ -22,7 +22,11 @@ from archc.train.losses import Losses, Setting
 from archc.train.losses.block_kd import BlockKD
 from archc.train.losses.hidden_kd import HiddenKD
 from archc.train.losses.kept import Kept, kept
+from archc.train.losses.load_balance import LoadBalance
+from archc.train.losses.logit_kd import LogitKD
 from archc.train.losses.measures import MEASURES
+from archc.train.losses.mtp import MTP
+from archc.train.losses.next_token import NextToken
 from archc.train.teachers import LiveTeacher
 from tests.train.losses_kit import batch_of, gradients, graph_of, mean, model_of
 
@@ -220,3 +224,30 @@ def test_blocks_that_do_not_fit_are_told(parent: Graph, weights: dict[str, Tenso
         Losses([BlockKD(blocks={"layers.0": "layers.0"})], Setting(graph_of("*", d_model=8), {"parent": teacher}))
     with pytest.raises(ArchcError, match=r"`blocks` names blocks such as layers\.1: got `norm`"):
         Losses([BlockKD(blocks={"norm": "layers.0"})], Setting(graph_of("*"), {"parent": teacher}))
+
+
+# -- precision ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_narrow_student_and_teacher(parent: Graph, weights: dict[str, Tensor]) -> None:
+    """bf16 models: every loss is computed in fp32 from what they say, and its gradients are theirs."""
+    student = graph_of("M*E-", mtp=1)
+    teacher = taught_by(parent, weights)
+    teacher.model.bfloat16()
+    taps = {"layers.0": "layers.0", "norm": "norm"}
+    kinds = [
+        NextToken(),
+        MTP(),
+        LogitKD(),
+        HiddenKD(taps=taps),
+        BlockKD(blocks={"layers.1": "layers.1"}),
+        LoadBalance(),
+    ]
+    losses = Losses(kinds, Setting(student, {"parent": teacher}))
+    losses.modules.bfloat16()
+    model, batch = model_of(student).bfloat16(), batch_of()
+    values = losses(model, batch)
+    assert {value.total.dtype for value in values.by_label.values()} == {torch.float32}
+    values.objective(losses.counts(batch)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert all(p.grad is not None for p in losses.modules.parameters())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -59,8 +59,8 @@ class HiddenKD(Loss):
         )
         told = {}
         for i, (ours, theirs) in enumerate(step.own.pairs.items()):
-            state = wide(step.tap(ours))
-            told[ours] = Value(distance(*step.own(i, state, taught.taps[theirs].to(state))).sum(), count)
+            student, teacher = step.own(i, step.tap(ours), taught.taps[theirs].to(step.h.device))
+            told[ours] = Value(distance(wide(student), wide(teacher)).sum(), count)
         return Value(torch.stack([one.total for one in told.values()]).mean(), count, told)
 
 
@@ -88,4 +88,5 @@ class Adapted(Paired):
 
     def forward(self, pair: int, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """What is compared, for hidden states `[B, L, D]` of each side."""
-        return self.adapters[pair](student), teacher
+        adapter: Any = self.adapters[pair]
+        return adapter(student.to(adapter.weight.dtype)), teacher
