@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archc.ir.workload import PREFILL_CHUNK
 from archc.resolve import load
 from archc.sheet import Hardware, Model, to_count, to_profile
-from archc.units import parse_count
 
 if TYPE_CHECKING:
     from archc.hub.compare import WeightsDiff
     from archc.hub.weights import Weights
     from archc.ir.diff import Diff
+    from archc.ir.graph import Graph
 
 
 def diff(
@@ -51,21 +51,29 @@ def diff(
     from archc.ir.diff import diff as diff_graphs
 
     return diff_graphs(
-        load(a),
-        load(b),
+        *_told_apart(a, b),
         to_profile(hardware),
-        context=to_count(context),
-        batch=to_count(batch),
-        input=to_count(input),
-        output=to_count(output),
+        context=to_count("context", context),
+        batch=to_count("batch", batch),
+        input=to_count("input", input),
+        output=to_count("output", output),
         format=format,
         kv_format=kv_format,
         ssm_format=ssm_format,
         conv_format=conv_format,
-        prefill_chunk=parse_count(prefill_chunk),
+        prefill_chunk=to_count("prefill_chunk", prefill_chunk) or PREFILL_CHUNK,
         mtp=mtp,
         evidence=evidence,
     )
+
+
+def _told_apart(a: Model, b: Model) -> tuple[Graph, Graph]:
+    """Both graphs; where their names are one and the same, called by where they come from."""
+    ours, theirs = load(a), load(b)
+    given = [str(model) for model in (a, b) if isinstance(model, str | Path)]
+    if ours.name == theirs.name and len(set(given)) == 2:
+        return replace(ours, name=given[0]), replace(theirs, name=given[1])
+    return ours, theirs
 
 
 @dataclass(frozen=True)
@@ -89,10 +97,13 @@ class Weighed:
         return compare_weights(self.a, self.b, pairs)
 
 
-def weighed(a: Path | str, b: Path | str) -> Weighed | None:
-    """The weights of two models; None where one of them has none. Raises WeightError for files that are wrong."""
-    if not all(Path(model).is_dir() and any(Path(model).glob("*.safetensors")) for model in (a, b)):
-        return None
+def without_weights(*models: str) -> tuple[str, ...]:
+    """Those of some models that have no weights."""
+    return tuple(model for model in models if not (Path(model).is_dir() and any(Path(model).glob("*.safetensors"))))
+
+
+def weighed(a: Path | str, b: Path | str) -> Weighed:
+    """The weights of two models. Raises WeightError where there are none, or for files that are wrong."""
     from archc.hub.weights import weights_of
 
     return Weighed(weights_of(a), weights_of(b))

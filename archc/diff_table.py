@@ -52,12 +52,12 @@ FIGURES = (
 )
 
 
-def print_diff(found: Diff) -> None:
-    """The whole diff."""
+def print_diff(found: Diff, *, same: str = "no difference") -> None:
+    """The whole diff; `same` says that there is none."""
     out = console()
     out.print(Text.assemble((found.a.name, "bold"), " -> ", (found.b.name, "bold")))
     if not found:
-        out.print("no difference")
+        out.print(same)
         return
     out.print()
     _print_changes(out, found)
@@ -65,6 +65,8 @@ def print_diff(found: Diff) -> None:
     out.print(_costs(found.effect))
     if len(found.changes) > 1:
         _print_shares(out, found.effect)
+    else:
+        out.print()
     out.print(Text(told(found), style="dim"))
 
 
@@ -90,7 +92,7 @@ def told(found: Diff) -> str:
     paired = {"lineage": "by ids, which passes kept", "structure": "by structure", "evidence": "by weights"}
     workload = f"batch {load.sequences}, context {format_count(load.context)}"
     hardware = found.effect.a.hardware
-    on = f"on {hardware['devices']} x {hardware['name']}" if hardware else "times: give --hardware"
+    on = f"on {hardware['devices']} x {hardware['name']}" if hardware else "no hardware, so no times"
     return f"layers paired {paired[found.alignment.by]}; {workload}; {on}"
 
 

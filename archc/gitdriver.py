@@ -6,13 +6,15 @@
 
 git calls the driver once a file with `path old-file old-hex old-mode new-file new-hex new-mode`, and for a renamed file
 the new path and what git tells of the renaming; of an unmerged file with its path alone. Whatever the files hold, the
-driver answers: what archc cannot read is shown as text, since git gives up on a driver that fails.
+driver answers: what archc cannot read is shown as text, since git gives up on a driver that fails. A spec that extends
+a file is read with that file as it lies in the working tree: git hands a driver one file at a time.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,12 +71,31 @@ def run_git_driver(arguments: Sequence[str]) -> None:
     path, old, _, _, new, *_ = arguments
     renamed = arguments[_CHANGED] if len(arguments) == _RENAMED else path
     before, after = Side(Path(old), path), Side(Path(new), renamed)
-    typer.echo(f"archc diff a/{path} b/{renamed}")
+    try:
+        typer.echo(f"archc diff a/{path} b/{renamed}")
+        _print(before, after)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # rich exits where a pipe is closed
+        # The pager was left early, which git would take for a failure.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print(before: Side, after: Side) -> None:
     try:
         _print_models(before, after)
+    except BrokenPipeError:
+        raise
     except (ArchcError, OSError, UnicodeDecodeError) as error:
-        typer.echo(f"as text, because archc cannot read it: {' '.join(str(error).split())}")
+        typer.echo(f"as text: {_why(before, after, error)}")
         _print_text(before, after)
+
+
+def _why(before: Side, after: Side, error: Exception) -> str:
+    """Why archc cannot read a file, in a line."""
+    yaml = all(Path(side.path).suffix in (".yaml", ".yml") for side in (before, after))
+    if yaml and not any(line.startswith("archc:") for side in (before, after) for line in side.lines()):
+        return "no archc spec"
+    return f"archc cannot read it: {str(error).strip().splitlines()[0]}"
 
 
 def _print_models(before: Side, after: Side) -> None:
@@ -89,7 +110,8 @@ def _print_models(before: Side, after: Side) -> None:
 
     found = diff(a, b)
     if not found:
-        typer.echo("the same model; its text changed:")
+        changed = before.lines() != after.lines()
+        typer.echo("the same model; its text changed:" if changed else "the same model and text")
         _print_text(before, after)
         return
     from archc.diff_table import print_diff

@@ -6,7 +6,20 @@ import contextlib
 import os
 import secrets
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+import typer
+
+
+def refuse_beside(files: Mapping[str, Path], given: Mapping[str, bool]) -> None:
+    """Raise typer.BadParameter for options that files leave no room for, or two files on standard output."""
+    ignored = [name for name, is_given in given.items() if is_given]
+    written = " and ".join(f"--{name.replace('_', '-')}" for name in files)
+    if ignored:
+        raise typer.BadParameter(f"{written} and {' and '.join(ignored)} exclude one another")
+    if sum(str(out) == "-" for out in files.values()) > 1:
+        raise typer.BadParameter(f"{written}: only one of them can be standard output")
 
 
 def write_whole(out: Path, text: str) -> None:

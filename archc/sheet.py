@@ -10,6 +10,7 @@ from archc.ir.cost import cost_sheet
 from archc.ir.graph import Graph
 from archc.ir.hardware import HardwareProfile
 from archc.ir.workload import PREFILL_CHUNK
+from archc.kernels.errors import UnitError
 from archc.resolve import load
 from archc.units import parse_count, parse_tokens
 
@@ -49,15 +50,15 @@ def cost(
     return cost_sheet(
         load(model),
         to_profile(hardware),
-        context=to_count(context),
-        batch=to_count(batch),
-        input=to_count(input),
-        output=to_count(output),
+        context=to_count("context", context),
+        batch=to_count("batch", batch),
+        input=to_count("input", input),
+        output=to_count("output", output),
         format=format,
         kv_format=kv_format,
         ssm_format=ssm_format,
         conv_format=conv_format,
-        prefill_chunk=parse_count(prefill_chunk),
+        prefill_chunk=to_count("prefill_chunk", prefill_chunk) or PREFILL_CHUNK,
         mtp=mtp,
     )
 
@@ -93,6 +94,11 @@ def to_profile(hardware: Hardware | None) -> HardwareProfile | None:
     return load_hardware(str(hardware))
 
 
-def to_count(value: int | str | None) -> int | None:
-    """A count as people write it (`128k`), or none."""
-    return None if value is None else parse_count(value)
+def to_count(name: str, value: int | str | None) -> int | None:
+    """A count as people write it; an error says which it is."""
+    if value is None:
+        return None
+    try:
+        return parse_count(value)
+    except UnitError as error:
+        raise UnitError(f"`{name}`: {error}") from None

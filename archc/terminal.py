@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from rich.console import Console
 from rich.table import Table
 
@@ -9,10 +11,11 @@ PIPE_WIDTH = 200
 
 
 def console() -> Console:
-    """A console for standard output."""
+    """A console for standard output; a pipe is as wide as `COLUMNS` says, else wide enough."""
     made = Console(highlight=False)
     if not made.is_terminal:
-        made.width = PIPE_WIDTH
+        given = os.environ.get("COLUMNS", "")
+        made.width = int(given) if given.isdecimal() and int(given) > 0 else PIPE_WIDTH
     return made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,9 +53,15 @@ def diff(
     if len(models) != 2:
         raise typer.BadParameter(f"expected two models, got {len(models)}: {' '.join(models)}")
     from archc.comparison import diff as compare
-    from archc.comparison import weighed
+    from archc.comparison import weighed, without_weights
+    from archc.outfile import refuse_beside
 
-    both = weighed(*models) if weights else None
+    out = {"html": html, "svg": svg, "patch": patch}
+    files = {name: file for name, file in out.items() if file is not None}
+    if files:
+        refuse_beside(files, {"--json": as_json})
+    bare = without_weights(*models) if weights else ()
+    both = weighed(*models) if weights and not bare else None
     found = compare(
         *models,
         hardware=hardware,
@@ -72,21 +78,22 @@ def diff(
         evidence=None if both is None else both.evidence(),
     )
     compared = None if both is None else both.compared(found)
-    files = {name: out for name, out in {"html": html, "svg": svg}.items() if out is not None}
-    if files or patch is not None:
-        made = {out: _picture(name)(found, compared) for name, out in files.items()}
-        _write(made if patch is None else {**made, patch: _patch(models[0], found, patch)})
+    if files:
+        pictures = {file: _picture(name)(found, compared) for name, file in files.items() if name != "patch"}
+        _write(pictures if patch is None else {**pictures, patch: _patch(models[0], models[1], patch)})
     else:
-        _print(found, compared, as_json)
+        _print(found, compared, bare if len(bare) == 1 else (), as_json)
     same = not found and (compared is None or compared.empty)
     raise typer.Exit(0 if same else 1)
 
 
-def _patch(a: str, found: Diff, out: Path) -> str:
+def _patch(a: str, b: str, out: Path) -> str:
+    from archc.resolve import load
     from archc.spec.model import spec_from_graph
     from archc.spec.patch import patch_spec
 
-    return patch_spec(a, spec_from_graph(found.b), name=found.b.name, out=None if str(out) == "-" else out)
+    spec = spec_from_graph(load(b))
+    return patch_spec(a, spec, name=spec.name, out=None if str(out) == "-" else out)
 
 
 def _write(made: Mapping[Path, str]) -> None:
@@ -104,13 +111,17 @@ def _picture(name: str) -> Any:
     return getattr(importlib.import_module(module), function)
 
 
-def _print(found: Diff, compared: WeightsDiff | None, as_json: bool) -> None:
+def _print(found: Diff, compared: WeightsDiff | None, bare: Sequence[str], as_json: bool) -> None:
+    """`bare` is the one of two models that has no weights to compare with."""
     if as_json:
         of_weights = {} if compared is None else {"weights": compared.to_json()}
         typer.echo(json.dumps({**found.to_json(), **of_weights}, indent=2))
         return
     from archc.diff_table import print_diff, print_weights
 
-    print_diff(found)
+    same = compared is None or compared.empty
+    print_diff(found, same="no difference" if same else "the same structure")
     if compared is not None:
         print_weights(compared)
+    for model in bare:
+        typer.echo(f"weights not compared: {model} has none", err=True)

@@ -48,11 +48,9 @@ def show(
 
     A FILE of `-` is standard output. Several pictures can be written at once.
     """
+    from archc.outfile import refuse_beside
     from archc.resolve import load
 
-    _exclude({"--json": as_json, "--spec": as_spec, "--ir": as_text, "--ir-json": as_graph})
-    _exclude({"--layer": layer is not None, "--op": op is not None})
-    graph = load(model)
     files = {
         "html": html,
         "svg": svg,
@@ -62,6 +60,13 @@ def show(
         "netron": netron,
     }
     drawn = {name: out for name, out in files.items() if out is not None}
+    forms = {"--json": as_json, "--spec": as_spec, "--ir": as_text, "--ir-json": as_graph}
+    one = {"--layer": layer is not None, "--op": op is not None}
+    _exclude(forms)
+    _exclude(one)
+    if drawn:
+        refuse_beside(drawn, {**forms, **one, "--stats": stats})
+    graph = load(model)
     if as_spec or as_text or as_graph:
         typer.echo(_other_form(graph, as_spec=as_spec, as_text=as_text), nl=False)
         return

@@ -11,6 +11,7 @@ import pytest
 
 import archc
 from archc.ir.text import print_graph
+from archc.kernels.errors import UnitError
 
 SPEC = """archc: 1
 name: small
@@ -153,7 +154,36 @@ def test_git_gets_text_for_what_is_no_model(repository: Repository) -> None:
     repository.write("b.yaml", SPEC + "# why\n")
     (repository.folder / "c.ir").write_bytes(b"\xff\xfd")
     shown = repository.git("diff")
-    assert "as text, because archc cannot read it: a.yaml:1:" in shown
+    assert "as text: no archc spec\n" in shown
     assert "--- a/a.yaml\n+++ b/a.yaml\n@@ -1 +1 @@\n-jobs: [x]\n+jobs: [y]\n" in shown
     assert "the same model; its text changed:\n" in shown and "\n+# why\n" in shown
-    assert shown.count("as text, because") == 2
+    assert shown.count("as text: ") == 2 and "as text: archc cannot read it: " in shown
+
+
+def test_git_is_told_of_a_mode_that_changed_and_of_a_pager_that_left(repository: Repository) -> None:
+    repository.write("a.yaml", SPEC)
+    repository.commit()
+    (repository.folder / "a.yaml").chmod(0o755)
+    assert repository.git("diff").endswith("the same model and text\n")
+    repository.write("a.yaml", SPEC.replace("d_ff: 96", "d_ff: 64"))
+    left = subprocess.run("git diff | head -c 1", shell=True, cwd=repository.folder, capture_output=True, check=True)
+    assert left.stderr == b""
+
+
+def test_options_that_leave_no_room_for_one_another_are_refused(tmp_path: Path) -> None:
+    page = str(tmp_path / "page.html")
+    for command in (
+        ["show", "tiny-moe", "--json", "--html", page],
+        ["show", "tiny-moe", "--layer", "1", "--html", page],
+        ["show", "tiny-moe", "--svg", "-", "--html", "-"],
+        ["diff", "tiny-moe", "tiny-dense", "--json", "--html", page],
+        ["diff", "tiny-moe", "tiny-dense", "--patch", "-", "--svg", "-"],
+    ):
+        done = subprocess.run([sys.executable, "-m", "archc", *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and not done.stdout and ("exclude" in done.stderr or "only one" in done.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_count_that_is_none_is_named() -> None:
+    with pytest.raises(UnitError, match="`context`: expected a count such as"):
+        archc.diff("tiny-moe", "tiny-dense", context="abc")
