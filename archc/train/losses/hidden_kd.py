@@ -52,11 +52,8 @@ class HiddenKD(Loss):
         return torch.tensor(batch.tokens.numel(), device=batch.tokens.device)
 
     def __call__(self, step: Step) -> Value:
-        distance, taught, count = (
-            MEASURES[self.measure],
-            step.taught(self.teacher),
-            self.count(step.batch, step.setting),
-        )
+        distance, taught = MEASURES[self.measure], step.taught(self.teacher)
+        count = self.count(step.batch, step.setting)
         told = {}
         for i, (ours, theirs) in enumerate(step.own.pairs.items()):
             student, teacher = step.own(i, step.tap(ours), taught.taps[theirs].to(step.h.device))
