@@ -646,7 +646,7 @@ def test_a_model_without_layers(open_page: OpenPage, tmp_path: Path) -> None:
 def test_multi_token_prediction_stands_apart(open_page: OpenPage, pages: Callable[[str], Path]) -> None:
     shown = open_page(pages(SUPER))
     assert "multi-token prediction 2.94B more" in shown.locator("#headline").inner_text()
-    assert re.search(r"Multi-token prediction: \d+ step", details(shown))
+    assert "Multi-token prediction of 1 step, not counted in these shares" in details(shown)
     assert shown.locator("#drawing .stream").count() == 2
     at(shown, "mtp.layers.0.mixer", pages(SUPER))
     assert "mixer: attention" in details(shown)
@@ -693,3 +693,30 @@ layers: ["*-*-", {use: "*", n_heads: 2}, {use: "-", d_ff: 96}, "*-*-"]
     assert row(shown, "block:L4").count() == row(shown, "block:L5").count() == 1
     assert "n_heads 2 " in words(shown, "block:L4") and "d_ff 96" in words(shown, "block:L5")
     assert shown.locator("#drawing .row.fold").count() == 2
+
+
+def test_a_link_carries_the_workload(open_page: OpenPage, pages: Callable[[str], Path]) -> None:
+    """A colleague who opens the address sees what was seen; what an address cannot mean is left out."""
+    shown = open_page(pages(NANO))
+    shown.fill("#context", "128k")
+    shown.select_option("#hardware", "a10g")
+    shown.select_option("#kv", "fp8")
+    assert shown.url.endswith("#?context=131072&hardware=a10g&kv=fp8")
+    cards = shown.locator("#headline").inner_text()
+    again = open_page(pages(NANO))
+    again.goto(shown.url.replace("#?", "#layers.14.mixer?"))
+    until(again, "document.getElementById('context').value === '128k'")
+    assert again.locator("#headline").inner_text() == cards
+    assert again.locator("#details h2").inner_text().startswith("mixer: attention")
+    again.goto(f"{pages(NANO).as_uri()}#?context=abc&hardware=abacus&devices=3&kv=int3")
+    until(again, "document.getElementById('context').value === '8k'")
+    assert again.input_value("#hardware") == "h100" and again.input_value("#devices") == "1"
+
+
+def test_folded_layers_show_each_layers_own_shade(open_page: OpenPage) -> None:
+    scores: dict[str, dict[str, float]] = {"L0.mixer": {"*": 1.0}, "L2.mixer": {"*": 0.0}, "L4.mixer": {"*": 0.5}}
+    shown = open_page(page(load(NANO), [Overlay("score", scores)]))
+    shown.select_option("#colour", "overlay:0")
+    stripes = shown.locator(".row.block").first.locator(".stripe").all()
+    shades = [stripe.get_attribute("fill") for stripe in stripes]
+    assert len(shades) == 6 and len(set(shades)) == 4, "three scores, and three layers without one"

@@ -6,6 +6,10 @@ const FORMATS = { count: formatParams, bytes: formatSize, flops: formatFlops, se
 
 const MEANING = { same: "equal, but for dims that the whole model shares", changed: "changed", replaced: "another kind of block", dropped: "dropped", added: "new in B" };
 
+// What rows without changes of their own are: equal, but for what changed in the whole model.
+const everywhere = data.changes.filter((change) => change.kind === "dim").map((change) => change.field);
+const UNCHANGED = everywhere.length ? `unchanged but for ${everywhere.join(", ")}` : "unchanged";
+
 // -- side by side -----------------------------------------------------------------------------------------------------
 
 function drawRows() {
@@ -20,7 +24,7 @@ function itemLines(item, key) {
   if (item.rounds) return roundLines(item, key);
   if (item.rows.length > 1 && !view.open.has(key)) return runLine(item, key);
   const lines = item.rows.map((index) => rowLine(data.rows[index], index));
-  return item.rows.length > 1 ? element("div", { class: "group" }, folder(key, `${item.rows.length} unchanged`), lines) : lines;
+  return item.rows.length > 1 ? element("div", { class: "group" }, folder(key, `${item.rows.length} ${UNCHANGED}`), lines) : lines;
 }
 
 function roundLines(item, key) {
@@ -44,7 +48,7 @@ function runLine(item, key) {
   const letters = rows.map((row) => (row.a.letter ? chip(row.a) : element("span", { class: "named" }, row.a.name)));
   const range = (side) => formatRanges(rows.map((row) => row[`${side}_position`]).filter((at) => at !== null));
   const moved = range("a") === range("b") ? range("a") : `${range("a")} → ${range("b")}`;
-  const words = range("a") ? `${rows[0].region} ${moved} unchanged` : "unchanged";
+  const words = `${range("a") ? `${rows[0].region} ${moved} ` : ""}${UNCHANGED}`;
   return element("button", { class: `folder run${marked(...rows)}`, "data-key": key, "aria-expanded": "false", onclick: () => toggle(key) }, `▸ ${words}  `, letters);
 }
 
@@ -53,7 +57,7 @@ function chip(side) {
 }
 
 function rowLine(row, index) {
-  const middle = { same: "=", changed: "→", dropped: "", added: "", replaced: "⇒" }[row.status];
+  const middle = { same: everywhere.length ? "≈" : "=", changed: "→", dropped: "", added: "", replaced: "⇒" }[row.status];
   return element("div", { class: `line ${row.status}${marked(row)}`, id: `row-${index}` }, box(row.a, row.a_position, row, "old"), element("div", { class: "between", title: MEANING[row.status] }, middle), box(row.b, row.b_position, row, "new"));
 }
 

@@ -175,7 +175,8 @@ class Drawing {
   box(row, { title, where, detail, letter = "", paint, value, open, opens = true, heat }) {
     const { x, y, width, height } = row;
     const framed = row.frame !== undefined;
-    const fill = heat ?? (paint.block ? paint.fill : null);
+    const stripes = Array.isArray(heat) && !framed ? heat : [];
+    const fill = stripes.length ? null : heat ?? (paint.block ? paint.fill : null);
     const tall = height >= 40;
     const baseline = tall ? y + 19 : y + height / 2 + 4;
     const left = x + (opens ? 24 : 12);
@@ -184,16 +185,17 @@ class Drawing {
     const right = x + width - 10;
     const valueWidth = textWidth(value, 12, "600") + 8;
     const titleText = letter ? `${letter} ${title}` : title;
-    const titleWidth = Math.min(textWidth(titleText, 13, "600") + 10, width * 0.55);
+    const titleWidth = Math.min(textWidth(titleText, 13, "600") + 10, Math.max(width * 0.55, 60), right - valueWidth - left);
     const parts = [
       shape("rect", { x, y, width, height, rx: 6, class: framed ? "hit" : fill ? "box" : "box plain", fill: framed ? null : fill }),
+      stripes.map((shade, i) => shape("rect", { x: x + (i * width) / stripes.length, y, width: width / stripes.length, height, fill: shade, class: "stripe" })),
       opens ? marker(x + 12, baseline - 4, open, inked) : null,
       label(titleText, left, baseline, { size: 13, width: titleWidth + 4, style: "strong" }),
       label(where, left + titleWidth, baseline, { width: right - valueWidth - left - titleWidth, style: "quiet" }),
       label(value, right, baseline, { anchor: "end", style: "strong" }),
       tall ? label(detail, left, y + 35, { size: 11, width: right - left, style: "quiet" }) : null,
     ];
-    if (inked) for (const part of parts) if (part && part.tagName === "text") part.setAttribute("style", inked);
+    if (inked) for (const part of parts.flat()) if (part && part.tagName === "text") part.setAttribute("style", inked);
     return parts;
   }
 
@@ -264,11 +266,11 @@ class Heat {
     return this.ofBlocks([block]);
   }
 
-  // One shade for all the layers that a row stands for: that of their mean.
+  // The shade of every layer that a row stands for: one where they are all equal.
   ofBlocks(blocks) {
     if (!this.active) return null;
-    const values = blocks.map((block) => this.rawBlock(block)).filter((value) => value !== null);
-    return this.shade(values.length ? values.reduce((a, b) => a + b) / values.length : null);
+    const shades = blocks.map((block) => this.shade(this.rawBlock(block)));
+    return shades.every((shade) => shade === shades[0]) ? shades[0] : shades;
   }
 
   ofNode(node) {

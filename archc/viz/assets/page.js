@@ -3,7 +3,8 @@
 const data = JSON.parse(byId("data").textContent);
 const model = new Model(data);
 const view = { measure: "params", height: "equal", colour: "kind", selected: "", zoom: 1, open: new Set() };
-const workload = startingWorkload();
+const usual = startingWorkload();
+const workload = { ...usual };
 let cost = costOf(data, workload);
 let rows = [];
 
@@ -57,12 +58,14 @@ function changeWorkload(name, value) {
   workload[name] = value;
   fillDependent();
   cost = costOf(data, workload);
+  writeAddress();
   draw();
 }
 
 function changeCount(name) {
   const count = parseCount(byId(name).value);
   byId(name).setAttribute("aria-invalid", String(count === null));
+  byId("wrong").hidden = !document.querySelector("[aria-invalid='true']");
   if (count !== null) changeWorkload(name, count);
 }
 
@@ -129,19 +132,46 @@ function select(name) {
   const target = model.names.get(name);
   view.selected = target ? name : "";
   if (target) keysTo(model, target).forEach((key) => view.open.add(key));
-  const address = view.selected ? `#${encodeURIComponent(view.selected)}` : " ";
-  if (addressed() !== view.selected) history.replaceState(null, "", address.trim() || location.pathname + location.search);
+  writeAddress();
   draw();
   if (target) rowOf(view.selected)?.scrollIntoView({ block: "nearest" });
 }
 
-// The name in the page's address; none where it is no text, as `#%`.
+// The page's address: `#layers.17.mixer?context=131072&hardware=a10g`, what is selected and how the workload was changed.
+function writeAddress() {
+  const changed = Object.entries(workload).filter(([name, value]) => value !== usual[name]);
+  const query = changed.length ? `?${new URLSearchParams(changed)}` : "";
+  const address = view.selected || query ? `#${encodeURIComponent(view.selected)}${query}` : "";
+  if (location.hash !== address) history.replaceState(null, "", address || location.pathname + location.search);
+}
+
+// The name in the address; none where it is no text, as `#%`.
 function addressed() {
   try {
-    return decodeURIComponent(location.hash.slice(1));
+    return decodeURIComponent(location.hash.slice(1).split("?")[0]);
   } catch {
     return "";
   }
+}
+
+// Take the workload that the address tells, as far as there is such hardware and such formats.
+function readWorkload() {
+  const given = new URLSearchParams(location.hash.split("?")[1] || "");
+  Object.assign(workload, usual);
+  for (const name of ["context", "batch"]) workload[name] = parseCount(given.get(name) || "") ?? workload[name];
+  if (given.has("hardware") && ["", ...Object.keys(data.hardware)].includes(given.get("hardware"))) workload.hardware = given.get("hardware");
+  for (const name of ["weights", "kv", "ssm"]) if (given.get(name) in data.bytes) workload[name] = given.get(name);
+  const links = data.hardware[workload.hardware]?.links ?? { 1: 0 };
+  if (given.get("devices") in links) workload.devices = Number(given.get("devices"));
+  else if (!(workload.devices in links)) workload.devices = 1;
+  cost = costOf(data, workload);
+}
+
+function followAddress() {
+  const name = addressed();
+  readWorkload();
+  fillControls();
+  select(name);
 }
 
 function rowOf(name) {
@@ -312,7 +342,8 @@ const searchable = [
     const node = model.mixer(block);
     const name = model.place(block);
     const kind = model.part(node).kind;
-    return { name, about: `${kind}  ${model.sizes(node)}`, text: `${name} ${model.layerName(block)} ${block.letter} ${kind} ${model.sizes(node)}`.toLowerCase() };
+    const attributes = Object.entries(model.part(node).attributes).map(([name, value]) => `${name} ${value}`).join(" ");
+    return { name, about: `${kind}  ${model.sizes(node)}`, text: `${name} ${model.layerName(block)} ${block.letter} ${kind} ${model.sizes(node)} ${attributes}`.toLowerCase() };
   }),
   ...data.nodes.filter((node) => !node.owner).map((node) => {
     const params = model.part(node).params.map((param) => param.name).join(" ");
@@ -351,13 +382,12 @@ function choose(name) {
 // -- start ------------------------------------------------------------------------------------------------------------
 
 byId("name").textContent = data.name;
-fillControls();
 wireControls();
 document.addEventListener("keydown", pressed);
-window.addEventListener("hashchange", () => select(addressed()));
+window.addEventListener("hashchange", followAddress);
 let resizing = 0;
 window.addEventListener("resize", () => {
   cancelAnimationFrame(resizing);
   resizing = requestAnimationFrame(draw);
 });
-select(addressed());
+followAddress();

@@ -77,7 +77,7 @@ function details(model, view, workload, cost, pick) {
 }
 
 function about(model) {
-  const steps = model.data.mtp_steps ? `Multi-token prediction: ${model.data.mtp_steps} step${model.data.mtp_steps > 1 ? "s" : ""}, by reference to the same parameters. ` : "";
+  const steps = model.data.mtp_steps ? `Multi-token prediction of ${model.data.mtp_steps > 1 ? `${model.data.mtp_steps} steps, all by the same parameters` : "1 step"}, not counted in these shares. ` : "";
   return element("p", { class: "quiet" }, `${steps}Graph ${model.data.hash.slice(0, 16)}.`);
 }
 
@@ -113,7 +113,7 @@ function nodeDetails(model, node, block, workload, cost, pick) {
   return [
     crumbs(model, block, node, pick),
     element("h2", {}, `${node.role}: ${part.kind}`, " ", linkTo(node.owner ? node.id : node.scope)),
-    element("p", {}, part.about),
+    element("p", {}, part.about.replaceAll("`", "")),
     element("p", { class: "quiet" }, `id ${node.id}, reads ${node.inputs.join(", ") || "nothing"}${node.owner ? `, uses the parameters of ${node.owner}` : ""}`),
     figureTable(model, workload, cost, (key) => model.nodeValue(node, key, cost)),
     ...overlayDetails(model, node),
