@@ -1,0 +1,189 @@
+"""The reference experiment: `python benchmarks/reference/run.py --what teachers|students|cached|mtp`.
+
+Trains what a comparison of arms.py asks for with `archc train`, measures it with `archc.evaluate`, adds a line to
+`results.jsonl` for every run, and writes the tables of docs/results.md. What is done already is not done again, and a
+run that was killed goes on where it was. All arms of a comparison get the same number of tokens: what the slowest
+manages in `--minutes`, or what `--tokens` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from arms import COMPARISONS, RECIPE, Arm, Comparison
+from results import Result, append, placed, read, section
+
+from archc.evaluate.drafts import Drafts
+from archc.evaluate.metric import Metric, Setting
+from archc.evaluate.ngram import NGramModel
+from archc.evaluate.perplexity import Perplexity
+from archc.evaluate.report import nested
+from archc.evaluate.subject import open_subject
+from archc.kernels.errors import ArchcError
+from archc.train.corpus import Corpus, standard_library_corpus
+
+ROOT = Path(__file__).resolve().parents[2]
+MINUTES = {"teachers": 30.0}
+STUDENT_MINUTES, PROBE_STEPS = 7.0, 20
+ROUND = 2**14  # tokens
+LENGTH = 256  # tokens of context: as long as training sequences
+WEIGHTS = "model.safetensors"
+
+
+def main() -> None:
+    """Run a comparison and write what it says."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--what", choices=COMPARISONS, required=True)
+    parser.add_argument("--minutes", type=float, help="of a run of the slowest arm: 30 for teachers, else 7")
+    parser.add_argument("--tokens", type=int, help="of every run, instead of what the slowest arm manages")
+    parser.add_argument("--seeds", type=int, nargs="+", help="0 1 2; of teachers 0")
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs/reference", help="where runs are kept")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs/results.md", help="where tables are written")
+    parser.add_argument("overrides", nargs="*", metavar="KEY.PATH=VALUE", help="laid over every recipe")
+    given = parser.parse_args()
+    try:
+        experiment = Experiment(given.what, given.folder, tuple(given.overrides))
+        minutes = given.minutes or MINUTES.get(given.what, STUDENT_MINUTES)
+        seeds = given.seeds or ([0] if given.what == "teachers" else [0, 1, 2])
+        experiment.run(seeds, minutes=minutes, tokens=given.tokens)
+        experiment.write(given.page)
+    except ArchcError as error:
+        sys.exit(f"error: {error}")
+
+
+class Experiment:
+    """One comparison, its folder and its results."""
+
+    def __init__(self, what: str, folder: Path, overrides: tuple[str, ...] = ()) -> None:
+        self.what, self.folder, self.overrides = what, folder, overrides
+        self.comparison: Comparison = COMPARISONS[what]
+        self.file = folder / "results.jsonl"
+        self.corpus: Corpus = standard_library_corpus()
+
+    def run(self, seeds: list[int], *, minutes: float, tokens: int | None) -> None:
+        """Do every run that is not done, seed by seed, so that a comparison that is stopped has whole seeds."""
+        budget = self.budget(minutes, tokens)
+        for seed in seeds:
+            for arm in self.comparison.arms:
+                self.one(arm, seed, budget)
+
+    @property
+    def teacher(self) -> Path:
+        """The folder of the teacher's run. Raises ArchcError where it is not trained yet."""
+        if not self.comparison.teacher:
+            return Path()
+        folder = self.folder / "teachers" / f"{self.comparison.teacher}-0"
+        if not (folder / WEIGHTS).is_file():
+            raise ArchcError(f"the teacher is not trained: {Path(__file__).name} --what teachers")
+        return folder
+
+    def budget(self, minutes: float, tokens: int | None) -> str:
+        """The budget of every run: of minutes for teachers, else of the tokens that the slowest arm manages."""
+        if tokens is not None:
+            return f"{{tokens: {tokens}}}"
+        if not self.comparison.probe:
+            return f"{{minutes: {minutes:g}}}"
+        plan = self.folder / self.what / f"plan-{minutes:g}.json"
+        if not plan.is_file():
+            (arm,) = (a for a in self.comparison.arms if a.name == self.comparison.probe)
+            speed = self.speed(arm)
+            plan.write_text(
+                json.dumps({"tokens": max(math.floor(speed * 60 * minutes / ROUND), 1) * ROUND, "tokens_per_s": speed})
+            )
+        return f"{{tokens: {json.loads(plan.read_text())['tokens']}}}"
+
+    def speed(self, arm: Arm) -> float:
+        """Tokens a second of an arm, over the second half of a short run."""
+        folder = self.folder / self.what / "probe"
+        self.train(
+            arm.arguments(budget=f"{{steps: {PROBE_STEPS}}}", seed=0, teacher=str(self.teacher)), folder, "--overwrite"
+        )
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        steps = [r["tokens_per_s"] for r in lines if "tokens_per_s" in r][PROBE_STEPS // 2 :]
+        return len(steps) / sum(1 / s for s in steps)
+
+    def one(self, arm: Arm, seed: int, budget: str) -> None:
+        """A run and its measurement, unless its result is there."""
+        arguments = [*arm.arguments(budget=budget, seed=seed, teacher=str(self.teacher)), *self.overrides]
+        teacher = sha256(self.teacher / WEIGHTS) if self.comparison.teacher else ""
+        setting = setting_of([*arm.arguments(budget=budget, seed=seed, teacher=teacher), *self.overrides])
+        if any((r.what, r.setting) == (self.what, setting) for r in read(self.file)):
+            return
+        folder = self.folder / self.what / f"{arm.name.replace(' ', '-').replace(',', '')}-{seed}"
+        print(f"{self.what}: {arm.name}, seed {seed}, budget {budget}", flush=True)
+        began = time.monotonic()
+        self.train(arguments, folder)
+        seconds = time.monotonic() - began
+        found = self.measured(folder, [Perplexity(length=LENGTH), *([Drafts()] if arm.drafts else [])])
+        ended = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+        append(
+            self.file,
+            Result(
+                what=self.what,
+                arm=arm.name,
+                seed=seed,
+                setting=setting,
+                bits_per_byte=found["perplexity"]["bits_per_byte"],
+                tokens=ended["tokens"],
+                seconds=round(seconds, 1),
+                parameters=parameters(folder),
+                weights_sha256=sha256(folder / WEIGHTS),
+                corpus_sha256=self.corpus.sha256,
+                teacher_sha256=teacher,
+                drafts=found.get("drafts", {}),
+            ),
+        )
+
+    def train(self, arguments: list[str], folder: Path, *options: str) -> None:
+        """`archc train`, in a process of its own. Raises ArchcError where it fails."""
+        command = [sys.executable, "-m", "archc", "train", str(RECIPE), "-o", str(folder), *options, *arguments]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            raise ArchcError(f"a run failed: {folder}")
+
+    def measured(self, folder: Path, metrics: list[Metric]) -> dict[str, Any]:
+        """What metrics say of a run on the held-out text."""
+        setting = Setting(open_subject(str(folder)), self.corpus.held_out)
+        return {m.name: nested(m.measure(setting)) for m in metrics}
+
+    def write(self, page: Path) -> None:
+        """Put the comparison's table into a page."""
+        learnt, held_out = ([d.text.encode() for d in part] for part in (self.corpus.train, self.corpus.held_out))
+        baseline = NGramModel.fit(learnt, 5).bits_per_byte(held_out)
+        command = f"python benchmarks/reference/run.py --what {self.what}"
+        text = section(self.what, read(self.file), baseline=baseline, command=command)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        before = page.read_text(encoding="utf-8") if page.is_file() else "# Results\n"
+        page.write_text(placed(before, self.what, text), encoding="utf-8")
+        print(text)
+
+
+def setting_of(arguments: list[str]) -> str:
+    """What identifies a run: its recipe and what is laid over it, a teacher by its weights."""
+    return hashlib.sha256("\n".join([RECIPE.read_text(encoding="utf-8"), *arguments]).encode()).hexdigest()[:16]
+
+
+def parameters(folder: Path) -> int:
+    """Parameters of a checkpoint."""
+    from archc.hub.weights import weights_of
+
+    return sum(map(math.prod, weights_of(folder).shapes.values()))
+
+
+def sha256(file: Path) -> str:
+    """The sha256 of a file."""
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    main()
