@@ -54,8 +54,12 @@ def record_model(cls: Any, given: tuple[str, ...] = ()) -> type[BaseModel]:
     hints = typing.get_type_hints(cls, include_extras=True) | dict.fromkeys(given, Any)
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
-        kept = field.default is not dataclasses.MISSING
-        info = Field(default=field.default if kept else ..., description=_doc(hints[field.name]))
+        about = _doc(hints[field.name])
+        if field.default_factory is not dataclasses.MISSING:
+            info = Field(default_factory=field.default_factory, description=about)
+        else:
+            kept = field.default is not dataclasses.MISSING
+            info = Field(default=field.default if kept else ..., description=about)
         fields[field.name] = (_strict(hints[field.name]), info)
     return create_model(cls.__qualname__.replace(".", ""), __config__=STRICT, __doc__=cls.__doc__, **fields)
 

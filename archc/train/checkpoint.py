@@ -13,6 +13,7 @@ listed, renamed and older ones removed, and the same function here writes both w
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -32,6 +33,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from archc.kernels.errors import ArchcError
+from archc.units import format_size
 
 MANIFEST = "manifest.json"
 _PREFIX, _PARTIAL = "step-", ".partial"
@@ -106,6 +108,7 @@ class CheckpointFolder:
         partial = self._agreed(target.with_name(f".{target.name}.{secrets.token_hex(4)}{_PARTIAL}"))
         try:
             partial.mkdir(parents=True, exist_ok=True)
+            _check_room(partial, snapshot.tensors)
             with _plain_errors():
                 dcp_save(
                     dict(snapshot.tensors),
@@ -202,6 +205,19 @@ def _wrong(file: Path, size: int) -> str:
     return f"{file.name} has {there} bytes of {size}" if there != size else ""
 
 
+def _check_room(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise OSError where the tensors cannot fit the disk: DCP's own error of a full disk does not say so."""
+    needed, free = sum(tensor.nbytes for tensor in tensors.values()), free_bytes(folder)
+    if needed > free:
+        told = f"it takes {format_size(needed)}, {format_size(free)} are free"
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {told}", str(folder))
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that may still be written beside a folder."""
+    return shutil.disk_usage(folder).free
+
+
 def _write_manifest(folder: Path) -> None:
     sizes = {p.name: p.stat().st_size for p in sorted(folder.iterdir())}
     with (folder / MANIFEST).open("w", encoding="utf-8") as file:
@@ -241,4 +257,6 @@ def _reason(error: BaseException) -> str:
         if isinstance(chained, OSError) and chained.strerror:
             return chained.strerror
         chained = chained.__cause__ or chained.__context__
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    # PyTorch's writer of zip files hides the error of the file system behind this one.
+    return "a file could not be written to its end: the disk or a quota is full" if "unexpected pos" in first else first

@@ -10,6 +10,7 @@ time spent, the guard's memory, and the random states. `restore` brings it back 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,18 +122,23 @@ class Trainer:
 
         Raises ArchcError where a step goes wrong and the recipe says to stop, or where saving fails."""
         self._began = self.clock() - self.at.elapsed_s
-        with interrupts() as interrupted:
-            if self.at.step == 0:
-                self.measure()
-            while self.progress < 1.0 and not interrupted.is_set():
-                if self.train_step():
-                    self._after_step()
-            if self.last is None or self.last[0] != self.at.step:
-                self.measure()
-            self.save()
+        try:
+            with interrupts() as interrupted:
+                self._until(interrupted)
+        finally:
             if self.checkpoints:
                 self.checkpoints.finish()
         return self._summary(interrupted.is_set())
+
+    def _until(self, interrupted: threading.Event) -> None:
+        if self.at.step == 0:
+            self.measure()
+        while self.progress < 1.0 and not interrupted.is_set():
+            if self.train_step():
+                self._after_step()
+        if self.last is None or self.last[0] != self.at.step:
+            self.measure()
+        self.save()
 
     def _after_step(self) -> None:
         if _due(self.recipe.evaluation.every, self.at.step) and self.progress < 1.0:
@@ -280,7 +286,7 @@ class Trainer:
         from safetensors.torch import save_file
 
         path = self.folder / "bad" / f"step-{self.at.step}-sample-{int(batch.index[0])}.safetensors"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.cpu().contiguous() for name, value in vars(batch).items() if value is not None}
         save_file(tensors, str(path))
         return f", saved as {path}"

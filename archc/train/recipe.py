@@ -71,6 +71,7 @@ class TeacherEntry:
     model: Annotated[str, Doc("anything that archc reads, with weights")]
     precision: Annotated[Precision, Doc("format that it runs in")] = "fp32"
     cache: Annotated[Cache | None, Doc("keep its likeliest tokens on disk instead of running it again")] = None
+    passes: Annotated[str | None, Doc("the passes that made the student of it: units are then matched directly")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
