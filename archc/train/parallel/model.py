@@ -241,8 +241,7 @@ class ParallelModel(nn.Module):
         names = list(self.pieces)
         for i, name in enumerate(names):
             piece = self.pieces[name]
-            found = self.as_pieces(name, self._tensor(name).detach())
-            parts.append(found.full_tensor() if isinstance(found, DTensor) else found)
+            parts.append(_gathered(self.as_pieces(name, self._tensor(name).detach())))
             if i + 1 == len(names) or self.pieces[names[i + 1]].key != piece.key:
                 yield piece.key, torch.cat(parts, piece.axis) if len(parts) > 1 else parts[0]
                 parts = []
@@ -270,6 +269,18 @@ def _tables(model: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
 
 def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _gathered(tensor: Tensor) -> Tensor:
+    """The whole of a tensor, gathered along one axis of the mesh after the other, the innermost first."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    placements = list(tensor.placements)
+    for i in reversed(range(len(placements))):
+        if placements[i].is_shard():
+            placements[i] = Replicate()
+            tensor = tensor.redistribute(placements=placements)
+    return tensor.to_local()
 
 
 # -- hooks -------------------------------------------------------------------------------------------------------------

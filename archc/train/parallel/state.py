@@ -24,7 +24,7 @@ def state_dict(
     """Every tensor of a model, as `<prefix><piece>`, and of its optimiser, as `optimizer.<prefix><piece>.<name>`.
 
     `model` is a ParallelModel, or the emitted model of `graph` as one process has it. An optimiser that has not yet
-    stepped has no state: give it one that is to be read into.
+    stepped has no state: `empty_optimizer_state` gives it one to be read into.
     """
     found: dict[str, Tensor] = {}
     for name, owner, view in _pieces(model, graph):
