@@ -3,7 +3,8 @@
     ArchcError
     |-- SourceError          something wrong at a place in a file: carries file, line, column
     |   |-- SpecError        a YAML spec, hardware profile, recipe, claim or overlay
-    |   `-- ParseError       IR text
+    |   |-- ParseError       IR text
+    |   `-- DataError        a line of training data
     |-- SpecErrors           several SpecErrors of one file, reported together
     |-- GraphError           a graph that does not hold together (verification)
     |-- PassError            a pass or pipeline that cannot apply
@@ -75,6 +76,10 @@ class SpecError(SourceError):
 
 class ParseError(SourceError):
     """IR text does not parse."""
+
+
+class DataError(SourceError):
+    """A line or document of training data cannot be used."""
 
 
 class SpecErrors(ArchcError):
