@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -100,6 +100,7 @@ def test_drafts_that_are_known(right: tuple[bool, bool], acceptance: tuple[float
     assert found["tokens_per_pass"] == pytest.approx(per_pass)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=2, max_size=2), min_size=1, max_size=12))
 def test_walking_accepts_what_is_right_in_a_row(right: list[list[bool]]) -> None:
     offered, accepted = walked(torch.tensor([right]))

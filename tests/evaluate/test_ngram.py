@@ -72,6 +72,7 @@ class Slow:
 texts = st.lists(st.text("ab c", max_size=20).map(str.encode), max_size=4)
 
 
+@settings(deadline=None)
 @given(texts.filter(any), st.integers(1, 5), st.text("abcd", max_size=12).map(str.encode))
 def test_it_is_the_formula(documents: list[bytes], order: int, document: bytes) -> None:
     fast = NGramModel.fit(documents, order).probabilities(document)
@@ -89,7 +90,7 @@ def test_it_is_the_formula_on_text_with_discounts_of_its_own() -> None:
     np.testing.assert_allclose(model.probabilities(unseen), slow.all_of(unseen), rtol=1e-12)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(texts.filter(any), st.integers(1, 7), st.binary(max_size=8) | st.text("abc ", max_size=8).map(str.encode))
 def test_probabilities_of_all_bytes_sum_to_one(documents: list[bytes], order: int, context: bytes) -> None:
     model = NGramModel.fit(documents, order)

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -19,6 +19,7 @@ from archc.train.bytes import ByteTokenizer
 from tests.evaluate.models import VOCAB, told, values
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 26).flatmap(lambda p: st.tuples(st.just(p), st.integers(1, p))), st.integers(0, 99), st.integers()
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archc.evaluate.texts import encode, encode_all, read_texts
@@ -23,6 +23,7 @@ class Bare(ByteTokenizer):
     end: int | None = None  # type: ignore[assignment]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_every_byte_is_counted(text: str) -> None:
     found = encode(Document("d", text), ByteTokenizer())
@@ -30,6 +31,7 @@ def test_every_byte_is_counted(text: str) -> None:
     assert found.lossless == (text == text.encode(errors="replace").decode())
 
 
+@settings(deadline=None)
 @given(st.text("aé猫", min_size=1, max_size=20))
 def test_without_a_first_token_the_first_character_is_context_and_not_counted(text: str) -> None:
     found = encode(Document("d", text), Bare())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archc.evaluate.windows import Window, batches, windows
 
 
+@settings(deadline=None)
 @given(
     st.integers(2, 60),
     st.integers(1, 5),
@@ -28,6 +29,7 @@ def test_every_token_is_scored_once_with_its_context(count: int, first: int, siz
     assert scored == list(range(first, count))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(2, 9), min_size=1, max_size=12), st.integers(1, 40))
 def test_batches_hold_every_window_within_their_size(lengths: list[int], batch_tokens: int) -> None:
     found = [Window(torch.full((n,), i), range(1, n)) for i, n in enumerate(lengths)]
