@@ -33,6 +33,8 @@ COMMANDS = {
         "demo": "archc.commands.demo:demo",
         "compile": "archc.commands.compile:compile",
         "train": "archc.commands.train:train",
+        "distill": "archc.commands.distill:distill",
+        "runs": "archc.commands.runs:runs",
         "eval": "archc.commands.eval:eval",
         "generate": "archc.commands.generate:generate",
     },

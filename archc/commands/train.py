@@ -1,117 +1,81 @@
-"""`archc train`: a model learns English from the text that every machine has, and becomes a checkpoint."""
+"""`archc train`: a model trained as a recipe says, or on the text that every machine has."""
 
 from __future__ import annotations
 
 import math
-import os
-import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from archc.train.recipe import Recipe
+    from archc.train.record import Summary
 
-    from archc.hub.checkpoint_dir import CheckpointDir
-    from archc.ir.graph import Graph
-    from archc.train.loop import Summary
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Fields of the recipe, such as optimizer.adamw.lr=1e-3."),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="RUN", help="The run's folder; one that is there is resumed.")
+]
+Minutes = Annotated[float | None, typer.Option(help="The budget: so many minutes.")]
+Steps = Annotated[int | None, typer.Option(help="The budget: so many steps, repeatable unlike minutes.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Begin anew where the folder is there.")]
 
 
 def train(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A spec, zoo name, checkpoint, IR text, config.json.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint folder to write.")],
-    minutes: Annotated[float | None, typer.Option(help="How long to train; 2 unless --steps says how far.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Train so many steps: repeatable, unlike minutes.")] = None,
-    batch: Annotated[int, typer.Option(help="Sequences of a step.")] = 4,
-    seq: Annotated[int, typer.Option(help="Tokens of a sequence.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="AdamW's rate at its highest.")] = 3e-3,
-    seed: Annotated[int, typer.Option(help="Of the first weights (of a model without) and the order of text.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is there.")] = False,
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|MODEL",
+            help="A recipe (YAML), or a model to train on the docstrings of Python's standard library.",
+        ),
+    ],
+    output: Output,
+    overrides: Overrides = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Train a model on the docstrings of Python's standard library, one byte a token, and save a checkpoint.
+    """Train a model as a recipe says, and save it as a checkpoint that the other commands read.
 
-    Ctrl-C ends the run early, and what was learnt is saved.
+    A run that was stopped, by Ctrl-C or worse, goes on where it was when the same command is given again.
     """
-    from archc.hub.checkpoint_dir import is_checkpoint_dir, load_checkpoint, new_checkpoint
-    from archc.ir.init import init_weights
-    from archc.resolve import load
     from archc.terminal import console
-    from archc.train.corpus import standard_library_corpus
-    from archc.train.loop import TrainOptions
-    from archc.train.run import train_on_bytes
+    from archc.train.run import train as run
 
+    chosen = _recipe(recipe, [*budget_overrides(minutes, steps), *(overrides or [])])
+    tell(run(chosen, output, console=console(), overwrite=overwrite), output)
+
+
+def budget_overrides(minutes: float | None, steps: int | None) -> list[str]:
+    """The budget of the options, as overrides of a recipe."""
     if steps is not None and minutes is not None:
         raise typer.BadParameter("--minutes and --steps exclude one another")
     if minutes is not None and not 0 < minutes < math.inf:
         raise typer.BadParameter(f"--minutes must be above 0: got {minutes:g}")
-    seconds = None if steps is not None else 60.0 * (2.0 if minutes is None else minutes)
-    options = TrainOptions(
-        seconds=seconds, steps=steps, batch=batch, length_tokens=seq, learning_rate=learning_rate, seed=seed
-    )
-    graph = load(model)
-    _check_vocabulary(graph)
-    _check_memory(graph)
-    parent = load_checkpoint(model) if is_checkpoint_dir(Path(model)) else None
-    weights = parent.weights() if parent else init_weights(graph, seed=seed)
-    corpus = standard_library_corpus()
-    step = {"step": "train", "options": asdict(options), "corpus_sha256": corpus.sha256}
-
-    with new_checkpoint(output, graph, step, parent=parent, overwrite=overwrite) as folder:
-        network = _compiled(graph, weights)
-        summary = train_on_bytes(network, folder, options, mtp=_has_mtp(graph), console=console(), corpus=corpus)
-        _write_weights(folder, graph, network.state_dict())
-    _tell(summary, load_checkpoint(output))
+    if minutes is not None:
+        return [f"budget={{minutes: {minutes!r}}}"]
+    return [] if steps is None else [f"budget={{steps: {steps}}}"]
 
 
-def _check_vocabulary(graph: Graph) -> None:
-    from archc.kernels.errors import UnsupportedError
-    from archc.train.bytes import ByteTokenizer
+def _recipe(given: str, overrides: list[str]) -> Recipe:
+    """The recipe in a file, or the one that a model alone means."""
+    from archc.resolve import load
+    from archc.train.defaults import default_recipe
+    from archc.train.recipe_load import is_recipe, load_recipe
 
-    size, needed = graph.dims["vocab"].size, ByteTokenizer().vocab_size
-    if size < needed:
-        raise UnsupportedError(f"training on bytes needs a vocabulary of at least {needed}: {graph.name} has {size}")
-
-
-def _check_memory(graph: Graph) -> None:
-    """Weights, gradients and AdamW's two moments in fp32 must fit, or the machine would kill the run."""
-    from archc.kernels.errors import UnsupportedError
-    from archc.units import format_size
-
-    needed = 16 * sum(map(math.prod, graph.weight_shapes().values()))
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise UnsupportedError(
-            f"training {graph.name} takes {format_size(needed)} for weights, gradients and AdamW:"
-            f" this machine has {format_size(there)}"
-        )
+    if is_recipe(Path(given)):
+        return load_recipe(Path(given), overrides)
+    return default_recipe(given, overrides, mtp=bool(load(given).mtp_steps))
 
 
-def _has_mtp(graph: Graph) -> bool:
-    return any(graph.in_mtp(node) for node in graph.nodes)
-
-
-def _compiled(graph: Graph, weights: Mapping[str, Tensor]) -> Any:
-    """The emitted model of `graph`, with its weights."""
-    from archc.compilation import compile_model
-    from archc.emitted import load_emitted
-
-    with tempfile.TemporaryDirectory(prefix="archc-train-") as scratch:
-        return load_emitted(compile_model(graph, Path(scratch) / "model", weights=weights))
-
-
-def _write_weights(folder: Path, graph: Graph, trained: Mapping[str, Tensor]) -> None:
-    from archc.hub.checkpoint import write_tensors
-    from archc.hub.safetensors_io import Outgoing
-
-    write_tensors(folder, (Outgoing.of(key, trained[key].detach()) for key in graph.weight_shapes()))
-
-
-def _tell(summary: Summary, saved: CheckpointDir) -> None:
+def tell(summary: Summary, output: Path) -> None:
+    """How a run ended, in a line."""
     ended = "interrupted" if summary.interrupted else "done"
-    typer.echo(
-        f"{ended} after {summary.steps} steps, {summary.tokens:,} tokens: held-out loss"
-        f" {summary.first_held_out_loss:.3f} -> {summary.held_out_loss:.3f} nats a byte; saved {saved.directory}"
-    )
+    loss = ""
+    if summary.held_out_loss is not None and summary.first_held_out_loss is not None:
+        loss = f": held-out loss {summary.first_held_out_loss:.3f} -> {summary.held_out_loss:.3f} nats a token"
+        loss += "" if summary.bits_per_byte is None else f", {summary.bits_per_byte:.3f} bits a byte"
+    typer.echo(f"{ended} after {summary.steps} steps, {summary.tokens:,} tokens{loss}; saved {output}")

@@ -10,6 +10,7 @@ time spent, the guard's memory, and the random states. `restore` brings it back 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from archc.kernels.errors import ArchcError
 from archc.train.batch import Batch
@@ -28,7 +29,8 @@ from archc.train.guard import Trouble, Watch
 from archc.train.interrupts import interrupts
 from archc.train.losses import Losses
 from archc.train.memory import used_bytes
-from archc.train.precision import narrowed
+from archc.train.placement import Placement
+from archc.train.precision import MASTER, narrowed
 from archc.train.random_state import random_state, set_random_state
 from archc.train.recipe import Recipe
 from archc.train.record import Record, Report, Summary
@@ -55,18 +57,24 @@ class Hook(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained and on what: an emitted model (or what has its interface), samples, losses, held-out text."""
+    """What is trained and on what: a model where it lies, samples, losses, held-out text."""
 
-    model: nn.Module
+    place: Placement
     stream: Samples
     losses: Losses
     held_out: HeldOut | None = None
     hooks: Sequence[Hook] = ()
 
     @property
+    def model(self) -> Any:
+        """The model, or this process's part of it: it has the emitted interface."""
+        return self.place.model
+
+    @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
 
 @dataclass
@@ -101,8 +109,10 @@ class Trainer:
         self.task, self.recipe, self.folder = task, recipe, folder
         self.report, self.export, self.clock = report, export, clock
         _set_determinism(recipe)
-        self.trained = nn.ModuleDict({"model": task.model, "losses": task.losses.modules.to(task.device)})
-        self.optimizer = recipe.optimizer.build(self.trained.parameters())
+        dtype = MASTER[recipe.precision]
+        self.owned = task.losses.modules.to(task.device, dtype)  # what losses own is trained, and not exported
+        self.others = [p for p in self.owned.parameters() if p.requires_grad]
+        self.optimizer = recipe.optimizer.build(task.model.parameters(), self.others)
         self.at = Position()
         self.watch = Watch(recipe.guard)
         self.last: tuple[int, Mapping[str, float]] | None = None
@@ -133,12 +143,16 @@ class Trainer:
     def _until(self, interrupted: threading.Event) -> None:
         if self.at.step == 0:
             self.measure()
-        while self.progress < 1.0 and not interrupted.is_set():
+        while not self._is_over(interrupted):
             if self.train_step():
                 self._after_step()
         if self.last is None or self.last[0] != self.at.step:
             self.measure()
         self.save()
+
+    def _is_over(self, interrupted: threading.Event) -> bool:
+        """Whether the budget is spent, or a process was told to end: all processes agree, whatever their clocks say."""
+        return max(self.task.place.agreed(self.progress, float(interrupted.is_set()))) >= 1.0
 
     def _after_step(self) -> None:
         if _due(self.recipe.evaluation.every, self.at.step) and self.progress < 1.0:
@@ -190,9 +204,10 @@ class Trainer:
 
     def train_step(self) -> bool:
         """One optimiser step; False where it went wrong and the run rolled back."""
+        began, rate = self.clock(), self.task.place.agreed(self.learning_rate)[0]
         first = self._next_first()
-        batch = self.task.stream.batch(range(first, first + self.recipe.sequences)).to(self.task.device)
-        rate, began = self.learning_rate, self.clock()
+        numbers = self.task.place.share(range(first, first + self.recipe.sequences))
+        batch = self.task.stream.batch(numbers).to(self.task.device)
         self.task.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         told = self._gradients(batch)
@@ -210,10 +225,10 @@ class Trainer:
             figures |= hook.after_step()
         self.watch.passed(loss)
         self.at.step += 1
-        self.at.tokens += batch.tokens.numel()
+        self.at.tokens += self.recipe.batch_tokens
         self.at.next_sample = first + self.recipe.sequences
         seconds = max(self.clock() - began, 1e-9)
-        speed = {"learning_rate": rate, "tokens_per_s": batch.tokens.numel() / seconds}
+        speed = {"learning_rate": rate, "tokens_per_s": self.recipe.batch_tokens / seconds}
         self._tell({"loss": loss, **figures, **speed, "memory_bytes": float(used_bytes(self.task.device))})
         return True
 
@@ -226,19 +241,27 @@ class Trainer:
 
     def _gradients(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Add up gradients over micro-batches; sums and counts of every figure."""
-        parts = list(self._parts(batch))
+        parts, place = list(self._parts(batch)), self.task.place
         losses = self.task.losses
-        counts = torch.stack([losses.counts(part) for part in parts]).sum(0)
+        counts = place.summed(torch.stack([losses.counts(part) for part in parts]).sum(0))
         counts = torch.where(counts > 0, counts, torch.ones_like(counts))
         told: dict[str, tuple[Tensor, Tensor]] = {}
-        with narrowed(self.trained, self.recipe.precision):
-            for part in parts:
-                values = losses(self.task.model, part)  # type: ignore[arg-type]
+        with self._narrowed():
+            for number, part in enumerate(parts, start=1):
+                place.backward_follows(number == len(parts))
+                values = losses(self.task.model, part)
                 values.objective(counts).backward()  # type: ignore[no-untyped-call]
                 for name, (total, count) in values.told().items():
                     before = told.get(name)
                     told[name] = (total, count) if before is None else (before[0] + total, before[1] + count)
-        return told
+        place.gradients_ready(self.others)
+        return {
+            name: (place.summed(total.double()), place.summed(count.double())) for name, (total, count) in told.items()
+        }
+
+    def _narrowed(self) -> contextlib.AbstractContextManager[None]:
+        """Weights cast where the model does not do that by itself."""
+        return contextlib.nullcontext() if self.task.place.narrows else narrowed(self.task.model, self.recipe.precision)
 
     def _parts(self, batch: Batch) -> Iterator[Batch]:
         size = self.recipe.micro_batch or len(batch)
@@ -246,10 +269,9 @@ class Trainer:
 
     def _clipped(self) -> Tensor:
         """The norm of the gradient, which is then at most what the recipe allows."""
-        gradients = [p.grad for p in self.trained.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = self.task.place.norm(self.others)
         if self.recipe.optimizer.clip is not None:
-            nn.utils.clip_grads_with_norm_(self.trained.parameters(), self.recipe.optimizer.clip, norm)
+            self.task.place.clip(self.others, norm, self.recipe.optimizer.clip)
         return norm
 
     # -- what goes wrong -----------------------------------------------------------------------------------------------
@@ -299,7 +321,7 @@ class Trainer:
         if held_out is None:
             return
         self.task.model.eval()
-        with narrowed(self.task.model, self.recipe.precision):
+        with self._narrowed():
             figures = held_out.measure(self.task.model, self.task.device)
         if self.at.first_held_out is None:
             self.at.first_held_out = figures["held_out/loss"]
@@ -336,17 +358,19 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Every tensor of the state by name, as it lies: a checkpoint is written from and read into these."""
-        found = {name: value for name, value in self.trained.state_dict().items()}
-        names: dict[Tensor, str] = {param: name for name, param in self.trained.named_parameters()}
-        for param, state in self.optimizer.state.items():
-            found |= {f"optimizer.{names[param]}.{key}": value for key, value in state.items()}
+        found = self.task.place.tensors(self.optimizer)
+        found |= {f"losses.{name}": value for name, value in self.owned.state_dict().items()}
+        for name, param in self.owned.named_parameters():
+            state = self.optimizer.state.get(param, {})
+            found |= {f"optimizer.losses.{name}.{key}": value for key, value in state.items()}
         return found
 
     def _empty_optimizer(self) -> None:
         """Give the optimiser the state of a run that has begun, to be read into."""
-        for param in self.trained.parameters():
-            if param.requires_grad and param not in self.optimizer.state:
-                self.optimizer.state[param] = dict(self.recipe.optimizer.empty_state(param))
+        for group in self.optimizer.param_groups:
+            for param in group["params"]:
+                if param not in self.optimizer.state:
+                    self.optimizer.state[param] = dict(self.recipe.optimizer.empty_state(param))
 
     def _facts(self) -> dict[str, Any]:
         self.at.elapsed_s = self.elapsed_s

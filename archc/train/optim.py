@@ -24,8 +24,8 @@ class OptimizerChoice:
     lr: float
     clip: float | None
 
-    def build(self, params: Iterable[nn.Parameter]) -> Optimizer:
-        """The optimiser of these parameters."""
+    def build(self, params: Iterable[nn.Parameter], others: Iterable[nn.Parameter] = ()) -> Optimizer:
+        """The optimiser of a model's parameters, and of others that may not lie in shards as those do."""
         raise NotImplementedError
 
     def empty_state(self, param: nn.Parameter) -> Mapping[str, Tensor]:
@@ -49,16 +49,17 @@ class AdamW(OptimizerChoice):
     eps: Annotated[float, Gt(0), Doc("added to the root of the second moment")] = 1e-8
     clip: Annotated[Annotated[float, Gt(0)] | None, Doc("highest norm of the gradient; none: as it is")] = 1.0
 
-    def build(self, params: Iterable[nn.Parameter]) -> Optimizer:
-        """The optimiser of these parameters."""
+    def build(self, params: Iterable[nn.Parameter], others: Iterable[nn.Parameter] = ()) -> Optimizer:
+        """The optimiser, in groups by decay."""
         import torch
 
-        trained = [p for p in params if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
+        groups = []
+        for some in (params, others):
+            trained = [p for p in some if p.requires_grad]
+            groups.append({"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay})
+            groups.append({"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0})
+        kept = [group for group in groups if group["params"]]
+        return torch.optim.AdamW(kept, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
     def empty_state(self, param: nn.Parameter) -> Mapping[str, Tensor]:
         """Both moments, and the number of steps."""

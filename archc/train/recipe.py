@@ -133,10 +133,9 @@ class Guard:
 class Parallel:
     """How many processes share the work, and how; torchrun starts them."""
 
-    dp: Annotated[Positive, Doc("data parallel: copies of the model, each with its own samples")] = 1
+    dp: Annotated[Positive, Doc("data parallel, by FSDP2: each has its own samples, and a shard of the state")] = 1
     tp: Annotated[Positive, Doc("tensor parallel: processes that share each layer")] = 1
     ep: Annotated[Positive, Doc("expert parallel: processes that share the experts")] = 1
-    fsdp: Annotated[bool, Doc("shard weights, gradients and optimiser over the data-parallel processes")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,50 +1,150 @@
-"""A training run from end to end: text, tokenizer, loop, log and progress bar around an emitted model."""
+"""A training run from end to end: recipe, folder, engine, reports, and the model as an archc checkpoint."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+import contextlib
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from rich.console import Console
-from torch import nn
 
-from archc.train.bytes import ByteTokenizer
-from archc.train.corpus import Corpus
-from archc.train.data import TokenData, tokenized
-from archc.train.loop import Summary, TrainOptions, train
-from archc.train.report import jsonl_log, progress_bar
+from archc.hub.checkpoint import write_tensors
+from archc.hub.checkpoint_dir import GRAPH, new_checkpoint
+from archc.hub.safetensors_io import Outgoing
+from archc.kernels.errors import ArchcError, WeightError
+from archc.resolve import load
+from archc.train.assemble import Job, assemble, check_memory, device_of
+from archc.train.engine import Trainer
+from archc.train.recipe import Recipe, recipe_data
+from archc.train.record import Report, Summary
+from archc.train.report import has_tensorboard, jsonl_log, progress_bar, tensorboard_log
+from archc.train.rundir import EXPORTS, TENSORBOARD, RunFolder
+from archc.train.world import is_first, processes, wait_for_all
 
-LOG_FILE = "train.jsonl"
-RECORD_FILE = "train.json"
+
+def train(recipe: Recipe, folder: Path, *, console: Console, overwrite: bool = False) -> Summary:
+    """Train as a recipe says into the folder of a run, or go on with the run that is there.
+
+    At the end the folder is an archc checkpoint too. Raises ArchcError for a recipe that does not fit its model or its
+    data, or that a run which is there did not begin with, and where the run goes wrong."""
+    with processes(recipe.parallel, device_of(recipe)):
+        console = console if is_first() else Console(quiet=True)
+        run = RunFolder(folder, recipe, overwrite=overwrite)
+        graph = load(recipe.model)
+        check_memory(graph, recipe.precision)
+        job = assemble(recipe, graph)
+        console.print(_about(job, recipe), highlight=False, markup=False)
+        with run.opened(job.facts) if is_first() else contextlib.nullcontext():
+            wait_for_all()
+            return _run(job, recipe, run, console)
 
 
-def train_on_bytes(
-    model: nn.Module,
-    folder: Path,
-    options: TrainOptions,
-    *,
-    mtp: bool,
-    console: Console,
-    corpus: Corpus,
-) -> Summary:
-    """Train an emitted model in place on a corpus, byte by byte; its caller writes the weights.
-
-    Into `folder` go the tokenizer, the log (`train.jsonl`) and what identifies the run (`train.json`: options, corpus
-    sha256, outcome). `mtp` says that the model has an MTP region.
-    """
-    data = tokenized(corpus, ByteTokenizer())
-    console.print(_about(model, data, options), highlight=False)
-    with jsonl_log(folder / LOG_FILE) as log, progress_bar(console) as bar:
-        summary = train(model, data, options, mtp=mtp, report=[log, bar])
-    ByteTokenizer().save(folder)
-    record = {"options": asdict(options), "corpus_sha256": corpus.sha256, "outcome": asdict(summary)}
-    (folder / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+def _run(job: Job, recipe: Recipe, run: RunFolder, console: Console) -> Summary:
+    trainer = Trainer(job.task, recipe, run.path, export=_exporter(job, recipe, run.path))
+    after = _resumed(trainer, run, console)
+    with _reports(run, console, after) as reports:
+        trainer.report = reports
+        summary = trainer.run()
+    publish(job, recipe, summary, run.path)
     return summary
 
 
-def _about(model: nn.Module, data: TokenData, options: TrainOptions) -> str:
-    count = sum(p.numel() for p in model.parameters())
-    budget = f"{options.seconds:g} s" if options.seconds is not None else f"{options.steps} steps"
-    texts = f"{len(data.train) / 1e6:.2f}M tokens of text, {len(data.held_out) / 1e3:.0f}k held out"
-    return f"{count / 1e6:.2f}M parameters, {texts}, {options.batch} x {options.length_tokens} tokens a step, {budget}"
+def _resumed(trainer: Trainer, run: RunFolder, console: Console) -> int | None:
+    """Bring back the latest whole state of the run, and say so; the step, or None for a new run."""
+    if not run.resumes or trainer.checkpoints is None:
+        return None
+    for name, (before, after) in run.changes.items():
+        console.print(f"  {name}: {before} -> {after}", highlight=False, markup=False)
+    step, problems = trainer.checkpoints.latest()
+    for problem in problems:
+        console.print(f"  {problem}", highlight=False, markup=False)
+    if step is None:
+        console.print("  the run has no checkpoint yet: it begins anew", highlight=False)
+        return 0
+    trainer.restore(step)
+    console.print(f"  goes on from step {step}", highlight=False)
+    return step
+
+
+@contextlib.contextmanager
+def _reports(run: RunFolder, console: Console, after: int | None) -> Iterator[list[Report]]:
+    if not is_first():
+        yield []
+        return
+    wanted = run.recipe.tensorboard == "on" or (run.recipe.tensorboard == "auto" and has_tensorboard())
+    with contextlib.ExitStack() as stack:
+        reports = [
+            stack.enter_context(jsonl_log(run.metrics(after=after))),
+            stack.enter_context(progress_bar(console)),
+        ]
+        if wanted:
+            reports.append(stack.enter_context(tensorboard_log(run.path / TENSORBOARD, after=after)))
+        yield reports
+
+
+def _about(job: Job, recipe: Recipe) -> str:
+    count = sum(p.numel() for p in job.task.model.parameters())
+    budget = next(f"{v:g} {k}" for k, v in vars(recipe.budget).items() if v is not None)
+    size = f"{recipe.sequences} x {recipe.sequence} tokens a step"
+    where = f"{job.task.device.type}, {recipe.precision}"
+    return f"{count / 1e6:.2f}M parameters on {where}; {job.text_tokens / 1e6:.2f}M tokens of text, {size}, {budget}"
+
+
+# -- the model as an archc checkpoint ----------------------------------------------------------------------------------
+
+
+def export(job: Job, recipe: Recipe, directory: Path, **outcome: Any) -> None:
+    """Write the model as it is now as an archc checkpoint folder, with its history. All processes call it together."""
+    weights = job.task.place.weights()
+    if not job.task.place.first:
+        deque(weights, maxlen=0)
+        return
+    step = {"step": "train", "recipe": recipe_data(recipe), "facts": dict(job.facts), **outcome}
+    with new_checkpoint(directory, job.graph, step, parent=job.parent, overwrite=True) as staged:
+        job.tokenizer.save(staged)
+        shapes = job.graph.weight_shapes()
+        write_tensors(
+            staged, (Outgoing(key, "fp32", shape, partial(_next, weights, key)) for key, shape in shapes.items())
+        )
+
+
+def _next(weights: Iterator[tuple[str, torch.Tensor]], wanted: str) -> Iterator[torch.Tensor]:
+    """The next weight, on the CPU and in fp32, which is what is trained but for fp64."""
+    key, tensor = next(weights)
+    if key != wanted:
+        raise WeightError(f"the model gives `{key}` where `{wanted}` is to be written")
+    yield tensor.detach().to("cpu", torch.float32)
+
+
+def _exporter(job: Job, recipe: Recipe, folder: Path) -> Callable[[int], None]:
+    return lambda step: export(job, recipe, folder / EXPORTS / f"step-{step}", steps=step)
+
+
+def publish(job: Job, recipe: Recipe, summary: Summary, folder: Path) -> None:
+    """Make the run's folder an archc checkpoint too; until its graph is there, which comes last, it is none."""
+    staged = folder / ".model"
+    export(job, recipe, staged, outcome=vars(summary))
+    if not job.task.place.first:
+        return
+    try:
+        names = sorted((p.name for p in staged.iterdir()), key=lambda name: (name == GRAPH, name))
+        (folder / GRAPH).unlink(missing_ok=True)
+        for old in folder.glob("model*.safetensors*"):
+            old.unlink()
+        for name in names:
+            _move(staged / name, folder / name)
+        staged.rmdir()
+    except OSError as error:
+        raise ArchcError(f"{folder}: the model could not be written: {error.strerror}") from error
+
+
+def _move(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+    os.replace(source, target)

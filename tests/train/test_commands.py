@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-TINY = ["--batch", "2", "--seq", "32"]
+TINY = ["sequence=32", "batch_tokens=64", "tensorboard=off"]
 
 
 def archc(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -42,9 +43,10 @@ def test_a_run_by_steps_gives_the_same_checkpoint_again(checkpoint: Path, tmp_pa
 def test_training_goes_on_from_a_checkpoint_and_keeps_its_history(checkpoint: Path, tmp_path: Path) -> None:
     shown = succeeds("train", checkpoint, "-o", tmp_path / "longer", "--steps", 2, *TINY)
     runs = (checkpoint, tmp_path / "longer")
-    outcomes = [json.loads((folder / "train.json").read_text())["outcome"] for folder in runs]
+    histories = [json.loads((folder / "history.json").read_text()) for folder in runs]
+    outcomes = [history[-1]["outcome"] for history in histories]
     assert outcomes[1]["first_held_out_loss"] == pytest.approx(outcomes[0]["held_out_loss"], rel=1e-5)
-    assert [step["step"] for step in json.loads((tmp_path / "longer" / "history.json").read_text())] == ["train"] * 2
+    assert [step["step"] for step in histories[1]] == ["train"] * 2
     assert "held-out loss" in shown
 
 
@@ -58,15 +60,34 @@ def test_the_compiled_checkpoint_generates_the_same_from_a_seed(checkpoint: Path
     assert first == second != other
 
 
-def test_an_output_that_exists_is_refused_before_any_training(checkpoint: Path) -> None:
+def test_a_run_of_another_recipe_is_refused_before_any_training(checkpoint: Path) -> None:
     run = archc("train", "tiny-hybrid", "-o", checkpoint, "--minutes", 60)
     assert run.returncode == 2
-    assert "exists and is not empty" in run.stderr
+    assert "the run began with another recipe" in run.stderr
+    assert "  sequence: 32 -> 128" in run.stderr
+
+
+def test_the_same_command_goes_on_and_a_longer_budget_trains_on(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path / "run")
+    assert "done after 3 steps" in succeeds("train", "tiny-hybrid", "-o", tmp_path / "run", "--steps", 3, *TINY)
+    shown = succeeds("train", "tiny-hybrid", "-o", tmp_path / "run", "--steps", 5, *TINY)
+    assert "goes on from step 3" in shown and "done after 5 steps" in shown
+
+
+def test_every_mistake_of_a_recipe_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "archc_recipe: 1\nmodel: tiny-hybrid\ndata: {train: [stdlb]}\nbudget: {steps: 1}\nlosses: [next_tokn]\n"
+    )
+    run = archc("train", tmp_path / "recipe.yaml", "-o", tmp_path / "out", "optimizer.adamw.lr=high")
+    assert run.returncode == 2
+    assert "recipe.yaml:3:16: unknown source `stdlb`: did you mean `stdlib`?" in run.stderr
+    assert "recipe.yaml:5:10: unknown loss `next_tokn`: did you mean `next_token`?" in run.stderr
+    assert "argument:1:20: `lr`: expected a number, got `high`" in run.stderr
 
 
 def test_a_vocabulary_too_small_for_bytes_is_refused(tmp_path: Path) -> None:
     spec = tmp_path / "small.yaml"
-    spec.write_text('archc: 1\nname: small\nextends: tiny-hybrid\nchanges: {vocab: 100}\n')
+    spec.write_text("archc: 1\nname: small\nextends: tiny-hybrid\nchanges: {vocab: 100}\n")
     run = archc("train", spec, "-o", tmp_path / "out", "--steps", 1)
     assert run.returncode == 2
     assert "a vocabulary of at least 259" in run.stderr

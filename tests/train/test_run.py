@@ -1,56 +1,199 @@
-"""A run fills its folder with what the next command needs."""
+"""A run from end to end: its folder is a checkpoint, it goes on where it was, and refuses to become another run."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from rich.console import Console
-from torch import Tensor, nn
 
-from archc.train.bytes import ByteTokenizer
-from archc.train.corpus import Corpus, Document
-from archc.train.loop import TrainOptions
-from archc.train.run import train_on_bytes
+from archc.hub.checkpoint_dir import load_checkpoint
+from archc.kernels.errors import ArchcError
+from archc.train.recipe_load import load_recipe
+from archc.train.record import Summary
+from archc.train.run import train
 from archc.train.tokenizers import load_tokenizer
 
+torch.set_num_threads(1)
 
-class Unigram(nn.Module):
-    """The emitted interface with one logit per token."""
+SPEC = """\
+archc: 1
+name: little
+d_model: 16
+vocab: 264
+blocks:
+  "*": {attention: {n_heads: 2, n_kv_heads: 1, head_dim: 8}}
+  E: {moe: {experts: 4, top_k: 2, d_ff: 8, activation: relu2, router: sigmoid, correction_bias: true}}
+layers: "*E"
+"""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Parameter(torch.zeros(259))
+RECIPE = """\
+archc_recipe: 1
+model: {folder}/little.yaml
+data:
+  train: [{{text: {{files: {folder}/text.txt, part: train, documents_are: lines}}}}]
+  held_out: [{{text: {{files: {folder}/text.txt, part: held_out, documents_are: lines}}}}]
+sequence: 16
+batch_tokens: 64
+budget: {{steps: 6}}
+losses: [next_token]
+evaluation: {{every: 4, windows: 4}}
+checkpoint: {{every: 2, write: sync}}
+tensorboard: "off"
+device: cpu
+"""
 
-    def hidden(self, tokens: Tensor) -> Tensor:
-        return tokens[..., None].float()
-
-    def logits(self, h: Tensor) -> Tensor:
-        return self.table.expand(*h.shape[:-1], 259)
+Run = Callable[..., tuple[Summary, str]]
 
 
-def test_a_run_fills_its_folder(tmp_path: Path) -> None:
-    corpus = Corpus((Document("a", "to be or not to be " * 20),), (Document("b", "or not " * 20),))
-    options = TrainOptions(seconds=None, steps=8, batch=2, length_tokens=16, learning_rate=0.3)
-    shown = io.StringIO()
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Trains the recipe above with overrides into `tmp_path/run`; the summary and what was printed."""
+    monkeypatch.setenv("ARCHC_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "little.yaml").write_text(SPEC)
+    (tmp_path / "text.txt").write_text("".join(f"line {i} of a text that repeats itself\n" for i in range(200)))
 
-    summary = train_on_bytes(
-        Unigram(),
-        tmp_path,
-        options,
-        mtp=False,
-        console=Console(file=shown, width=120),
-        corpus=corpus,
-    )
+    def started(*overrides: str, overwrite: bool = False) -> tuple[Summary, str]:
+        shown = io.StringIO()
+        recipe = load_recipe(RECIPE.format(folder=tmp_path), overrides, file="recipe")
+        console = Console(file=shown, width=200)
+        return train(recipe, tmp_path / "run", console=console, overwrite=overwrite), shown.getvalue()
 
-    assert summary.held_out_loss < summary.first_held_out_loss
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["archc_tokenizer.json", "train.json", "train.jsonl"]
-    assert load_tokenizer(tmp_path) == ByteTokenizer()
-    record = json.loads((tmp_path / "train.json").read_text())
-    assert record["corpus_sha256"] == corpus.sha256
-    assert record["outcome"]["steps"] == 8
-    assert record["options"]["learning_rate"] == 0.3
-    assert "8 steps" in shown.getvalue()
-    assert f"held-out loss {summary.held_out_loss:.3f}" in shown.getvalue()
+    return started
+
+
+def metrics(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_the_folder_of_a_run_is_a_checkpoint(run: Run, tmp_path: Path) -> None:
+    summary, shown = run("export.every=4")
+    folder = tmp_path / "run"
+    found = load_checkpoint(folder)
+    assert found.graph.name == "little"
+    assert [step["step"] for step in found.history] == ["train"]
+    assert found.history[0]["outcome"]["held_out_loss"] == summary.held_out_loss
+    assert load_tokenizer(folder).vocab_size == 259
+    assert load_checkpoint(folder / "exports" / "step-4").history[0]["steps"] == 4
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["step-4", "step-6"]
+    assert [m["step"] for m in metrics(folder) if "event" not in m] == [1, 2, 3, 4, 5, 6]
+    assert [m["step"] for m in metrics(folder) if "event" in m] == [0, 4, 6]
+    assert "held-out loss" in shown and "bits a byte" in shown
+    recipe = load_recipe(folder / "recipe.yaml")
+    assert recipe.export.every == 4
+
+
+def test_training_goes_on_from_the_checkpoint_that_a_run_made(run: Run, tmp_path: Path) -> None:
+    first, _ = run()
+    (tmp_path / "run").rename(tmp_path / "first")
+    second, _ = run(f"model={tmp_path / 'first'}")
+    assert second.first_held_out_loss == pytest.approx(first.held_out_loss, rel=1e-6)
+    assert [step["step"] for step in load_checkpoint(tmp_path / "run").history] == ["train", "train"]
+
+
+def test_a_longer_budget_continues_a_run_as_if_it_had_been_so_from_the_start(run: Run, tmp_path: Path) -> None:
+    flat = "schedule={wsd: {warmup: 0, decay: 0}}"
+    run(flat, "budget.steps=10")
+    whole = weights(tmp_path / "run")
+    told = [m for m in metrics(tmp_path / "run") if "event" not in m]
+    (tmp_path / "run").rename(tmp_path / "whole")
+    run(flat)
+    summary, shown = run(flat, "budget.steps=10")
+    assert "goes on from step 6" in shown and "budget.steps: 6 -> 10" in shown
+    assert summary.steps == 10
+    assert weights(tmp_path / "run") == whole
+    timeless = ("elapsed_s", "tokens_per_s", "memory_bytes")
+    again = [m for m in metrics(tmp_path / "run") if "event" not in m]
+    assert [{k: v for k, v in m.items() if k not in timeless} for m in again] == [
+        {k: v for k, v in m.items() if k not in timeless} for m in told
+    ]
+
+
+def test_a_finished_run_has_nothing_to_do(run: Run, tmp_path: Path) -> None:
+    run()
+    before = weights(tmp_path / "run")
+    summary, _ = run()
+    assert summary.steps == 6
+    assert weights(tmp_path / "run") == before
+
+
+def test_a_changed_recipe_is_refused_with_what_changed(run: Run, tmp_path: Path) -> None:
+    run()
+    before = weights(tmp_path / "run")
+    with pytest.raises(ArchcError, match="cannot go on with this one") as error:
+        run("optimizer.adamw.lr=0.5", "losses.next_token.weight=2", "budget.steps=9")
+    lines = str(error.value).splitlines()
+    assert "  optimizer.adamw.lr: 0.0003 -> 0.5" in lines
+    assert "  losses.0.next_token.weight: 1 -> 2" in lines
+    assert not any("budget.steps: " in line for line in lines)
+    assert weights(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("what", ["model", "data"])
+def test_a_model_or_data_that_is_another_is_refused(run: Run, tmp_path: Path, what: str) -> None:
+    run()
+    if what == "model":
+        (tmp_path / "little.yaml").write_text(SPEC.replace("d_ff: 8", "d_ff: 12"))
+    else:
+        (tmp_path / "text.txt").write_text("".join(f"another text, line {i}\n" for i in range(200)))
+    with pytest.raises(ArchcError, match=f"what the run began with is no longer the same.*\n  {what}: "):
+        run("budget.steps=9")
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(run: Run, tmp_path: Path) -> None:
+    run()
+    before = weights(tmp_path / "run")
+    next((tmp_path / "run/checkpoints/step-6").glob("*.distcp")).unlink()
+    summary, shown = run()
+    assert "step-6 is damaged: __0_0.distcp is missing" in shown and "goes on from step 4" in shown
+    assert summary.steps == 6
+    assert weights(tmp_path / "run") == before
+
+
+def test_overwrite_begins_anew_and_other_folders_are_left_alone(run: Run, tmp_path: Path) -> None:
+    run()
+    _, shown = run("optimizer.adamw.lr=0.5", overwrite=True)
+    assert "goes on" not in shown
+    (tmp_path / "run" / "run.json").unlink()
+    with pytest.raises(ArchcError, match="exists and is not empty, and is no run"):
+        run()
+
+
+def test_a_run_that_another_process_writes_is_refused(run: Run, tmp_path: Path) -> None:
+    import fcntl
+
+    run()
+    with (tmp_path / "run" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ArchcError, match="another process is training into it"):
+            run("budget.steps=9")
+
+
+def test_parts_that_do_not_fit_are_refused_before_anything_is_made(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "little.yaml").write_text(SPEC.replace("vocab: 264", "vocab: 100"))
+    with pytest.raises(ArchcError, match="a vocabulary of at least 259: little has 100"):
+        run()
+    (tmp_path / "little.yaml").write_text(SPEC)
+    with pytest.raises(ArchcError, match="`mtp` trains multi-token prediction, which little does not have"):
+        run("losses=[next_token, mtp]")
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_has_what_the_metrics_have(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run("tensorboard=on")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    told = [m["loss"] for m in metrics(tmp_path / "run") if "event" not in m]
+    assert [e.value for e in events.Scalars("loss")] == pytest.approx(told, rel=1e-5)
+    assert [e.step for e in events.Scalars("held_out/loss")] == [0, 4, 6]

@@ -1,0 +1,34 @@
+"""The data of a recipe: packed where it is not yet, mixed, and the windows to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from archc.train.evaluation import HeldOut, bytes_of
+from archc.train.packed import PackedDataset
+from archc.train.recipe import DataEntry, Recipe
+from archc.train.stream import Stream
+from archc.train.tokenizers import Tokenizer
+
+_MEASURED = 8  # sequences of one forward pass on held-out text, at most
+
+
+def stream_of(recipe: Recipe, tokenizer: Tokenizer) -> Stream:
+    """What a recipe trains on."""
+    return _mixed(recipe.data.train, tokenizer, length=recipe.sequence, seed=recipe.seed)
+
+
+def held_out_of(recipe: Recipe, tokenizer: Tokenizer, *, vocab: int) -> HeldOut | None:
+    """What a recipe measures on, each window once and the same in every run; None where it names nothing."""
+    if not recipe.data.held_out:
+        return None
+    stream = _mixed(recipe.data.held_out, tokenizer, length=recipe.sequence, seed=0)
+    count = min(recipe.evaluation.windows, sum(stream.windows))
+    size = min(recipe.micro_batch or recipe.sequences, _MEASURED)
+    batches = [stream.batch(range(start, min(start + size, count))) for start in range(0, count, size)]
+    return HeldOut(batches, vocab, bytes_of(batches, tokenizer))
+
+
+def _mixed(entries: Sequence[DataEntry], tokenizer: Tokenizer, *, length: int, seed: int) -> Stream:
+    datasets = [PackedDataset.cached(entry.source, tokenizer, on_bad=entry.on_bad) for entry in entries]
+    return Stream(datasets, [entry.weight for entry in entries], length=length, seed=seed)
