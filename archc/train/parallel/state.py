@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -24,7 +23,7 @@ def state_dict(
     """Every tensor of a model, as `<prefix><piece>`, and of its optimiser, as `optimizer.<prefix><piece>.<name>`.
 
     `model` is a ParallelModel, or the emitted model of `graph` as one process has it. An optimiser that has not yet
-    stepped has no state: `empty_optimizer_state` gives it one to be read into.
+    stepped has no state: give it one (`OptimizerChoice.empty_state`) before a checkpoint is read into it.
     """
     found: dict[str, Tensor] = {}
     for name, owner, view in _pieces(model, graph):
@@ -62,21 +61,3 @@ class _View:
         if piece is None or not piece.part:
             return tensor
         return tensor.narrow(piece.axis, piece.start, piece.shape[piece.axis])
-
-
-def empty_optimizer_state(optimizer: Optimizer) -> None:
-    """Give an optimiser that has not yet stepped the state of one that has, to be read into; parameters stay."""
-    rates = [group["lr"] for group in optimizer.param_groups]
-    params = [p for group in optimizer.param_groups for p in group["params"] if p not in optimizer.state]
-    if not params:
-        return
-    kept = [p.grad for p in params]
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
-    for p in params:
-        p.grad = torch.zeros_like(p)
-    optimizer.step()
-    for p, grad in zip(params, kept, strict=True):
-        p.grad = grad
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
@@ -21,13 +20,14 @@ import archc
 from archc.compilation import compile_model
 from archc.emitted import load_emitted
 from archc.ir.init import init_weights
+from archc.train.checkpoint import CheckpointFolder, Snapshot
+from archc.train.optim import AdamW
 from archc.train.parallel import plan
-from archc.train.parallel.clip import clip_gradients, gradient_norm, sum_gradients
 from archc.train.parallel.model import ParallelModel
-from archc.train.parallel.state import empty_optimizer_state, state_dict
+from archc.train.placement import ManyProcesses, OneProcess, Placement
 
 SPEC = Path(__file__).parent / "tiny.yaml"
-SEQUENCES, LENGTH, CLIP, SEED = 8, 12, 0.5, 5
+SEQUENCES, LENGTH, SEED = 8, 12, 5
 
 
 def batch(step: int) -> tuple[Tensor, Tensor]:
@@ -63,81 +63,78 @@ def _entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
 
 
-def optimizer_of(model: nn.Module, adapter: Adapter) -> torch.optim.Optimizer:
-    params = list(model.parameters())
-    groups = [
-        {"params": [p for p in params if p.ndim >= 2], "weight_decay": 0.1},
-        {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
-        {"params": list(adapter.parameters())},  # apart: no DTensors
-    ]
-    return torch.optim.AdamW(groups, lr=1e-3, fused=True)
+CHOICE = AdamW(lr=1e-3, weight_decay=0.1, clip=0.5)
 
 
-def train(model: Any, adapter: Adapter, optimizer: torch.optim.Optimizer, steps: range) -> dict[str, list[float]]:
-    """Losses and gradient norms of steps, in two micro-batches each; of all processes' data."""
-    parallel = isinstance(model, ParallelModel)
-    copies, mine = (model.mesh.size("dp"), model.mesh.at["dp"]) if parallel else (1, 0)
-    told: dict[str, list[float]] = {"loss": [], "norm": []}
-    every = [*model.parameters(), *adapter.parameters()]
-    for step in steps:
-        tokens, segments = (t[mine::copies] for t in batch(step))
-        optimizer.zero_grad()
-        total = torch.zeros((), dtype=torch.float64)
-        half = len(tokens) // 2
-        for part in (slice(0, half), slice(half, None)):
-            if parallel:
-                model.reduce_now(part.start != 0)
-            loss = loss_of(model, adapter, tokens[part], segments[part]) / (SEQUENCES * LENGTH)
-            loss.backward()
-            total += loss.detach().double()
-        if parallel:
-            if (group := model.mesh.group(("dp",))) is not None:
-                dist.all_reduce(total, group=group)
-            sum_gradients(model, adapter.parameters())
-            norm = gradient_norm(model, adapter.parameters())
-            clip_gradients(every, norm, CLIP)
-        else:
-            norm = nn.utils.clip_grad_norm_(every, CLIP)
-        optimizer.step()
-        told["loss"].append(total.item())
-        told["norm"].append(norm.item())
-    return told
+class Run:
+    """A model where it lies, the adapter that a loss owns, their optimiser, as the engine has them."""
+
+    def __init__(self, place: Placement, dtype: torch.dtype) -> None:
+        self.place, self.adapter = place, Adapter(dtype)
+        self.others = list(self.adapter.parameters())
+        self.optimizer = CHOICE.build(place.model.parameters(), self.others)
+
+    def train(self, steps: range) -> dict[str, list[float]]:
+        """Losses and gradient norms of steps, in two micro-batches each; of all processes' data."""
+        told: dict[str, list[float]] = {"loss": [], "norm": []}
+        for step in steps:
+            mine = list(self.place.share(range(SEQUENCES)))
+            tokens, segments = (t[mine] for t in batch(step))
+            self.optimizer.zero_grad()
+            total, half = torch.zeros((), dtype=torch.float64), len(mine) // 2
+            for part in (slice(0, half), slice(half, None)):
+                self.place.backward_follows(part.start != 0)
+                loss = loss_of(self.place.model, self.adapter, tokens[part], segments[part]) / (SEQUENCES * LENGTH)
+                loss.backward()
+                total += loss.detach().double()
+            self.place.gradients_ready(self.others)
+            norm = self.place.norm(self.others)
+            self.place.clip(self.others, norm, CHOICE.clip)
+            self.optimizer.step()
+            told["loss"].append(self.place.summed(total).item())
+            told["norm"].append(norm.item())
+        return told
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a checkpoint has."""
+        own = {f"adapter.{key}": value for key, value in self.optimizer.state[self.adapter.weight].items()}
+        return {**self.place.tensors(self.optimizer), "adapter": self.adapter.weight.detach(), **own}
+
+    def restore(self, folder: Path, step: int) -> None:
+        """Go on from a checkpoint."""
+        for group in self.optimizer.param_groups:
+            for param in group["params"]:
+                self.optimizer.state[param] = dict(CHOICE.empty_state(param))
+        assert CheckpointFolder(folder).load(step, self.tensors()) == {"step": step}
 
 
-def alone(dtype: torch.dtype, folder: Path) -> nn.Module:
+def alone(dtype: torch.dtype, folder: Path) -> Run:
     """The emitted model in one process."""
     graph = archc.load(str(SPEC))
     package = compile_model(graph, folder / "alone", weights=init_weights(graph, seed=SEED), overwrite=True)
-    model: nn.Module = load_emitted(package, dtype=str(dtype).removeprefix("torch."))
-    return model
+    return Run(OneProcess(load_emitted(package, dtype=str(dtype).removeprefix("torch.")), graph), dtype)
 
 
 def layout(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """One layout: train, from a checkpoint where the first steps are over, and perhaps save one on the way."""
     dtype, compute = getattr(torch, job["dtype"]), getattr(torch, job["compute"]) if "compute" in job else None
-    graph = archc.load(str(SPEC))
-    model = ParallelModel(plan(graph, tp=job["tp"], ep=job["ep"]), SEED, dtype=dtype, compute=compute)
-    adapter = Adapter(dtype)
-    optimizer = optimizer_of(model, adapter)
+    made = plan(archc.load(str(SPEC)), tp=job["tp"], ep=job["ep"])
+    run = Run(ManyProcesses(ParallelModel(made, SEED, dtype=dtype, compute=compute)), dtype)
+    checkpoints = CheckpointFolder(folder / "checkpoints")
     first, last = job["steps"]
     if first > 0:
-        empty_optimizer_state(optimizer)
-        dcp.load(state_of(model, adapter, optimizer), checkpoint_id=folder / "saved")
+        run.restore(folder / "checkpoints", first)
     told: dict[str, Any] = {"loss": [], "norm": []}
     for steps in (range(first, job.get("save_at", first)), range(job.get("save_at", first), last)):
-        for name, figures in train(model, adapter, optimizer, steps).items():
+        for name, figures in run.train(steps).items():
             told[name] += figures
         if steps.stop == job.get("save_at"):
-            dcp.save(state_of(model, adapter, optimizer), checkpoint_id=folder / "saved")
-    told["held"] = sum(_local(p).numel() for p in model.parameters())
-    told["sums"] = {key: t.double().sum().item() for key, t in model.full_parameters()}
+            checkpoints.save(Snapshot(steps.stop, run.tensors(), {"step": steps.stop}))
+    checkpoints.finish()
+    told["agreed"] = run.place.agreed(dist.get_rank(), 7.0)
+    told["held"] = sum(_local(p).numel() for p in run.place.model.parameters())
+    told["sums"] = {key: t.double().sum().item() for key, t in run.place.weights()}
     return told
-
-
-def state_of(model: nn.Module, adapter: Adapter, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Everything that a checkpoint has."""
-    own = {f"adapter.{key}": value for key, value in optimizer.state[adapter.weight].items()}
-    return {**state_dict(model, optimizer, graph=archc.load(str(SPEC))), "adapter": adapter.weight.detach(), **own}
 
 
 def _local(tensor: Any) -> Tensor:

@@ -16,7 +16,6 @@ import torch
 
 import archc
 from archc.train.parallel import plan
-from archc.train.parallel.state import empty_optimizer_state
 
 pytestmark = pytest.mark.slow
 
@@ -54,16 +53,15 @@ def alone(ranks: ModuleType, folder: Path) -> Iterator[Callable[[str], Told]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more would only wait for each other
 
-    def run(dtype: str) -> Told:
+    def told_by(dtype: str) -> Told:
         if dtype not in found:
-            kind = getattr(torch, dtype)
-            model, adapter = ranks.alone(kind, folder), ranks.Adapter(kind)
-            told = ranks.train(model, adapter, ranks.optimizer_of(model, adapter), range(STEPS))
-            sums = {key: value.double().sum().item() for key, value in model.state_dict().items()}
+            run = ranks.alone(getattr(torch, dtype), folder)
+            told, model = run.train(range(STEPS)), run.place.model
+            sums = {key: value.double().sum().item() for key, value in run.place.weights()}
             found[dtype] = {**told, "sums": sums, "held": sum(p.numel() for p in model.parameters())}
         return found[dtype]
 
-    yield run
+    yield told_by
     torch.set_num_threads(threads)
 
 
@@ -135,17 +133,17 @@ def test_a_checkpoint_of_four_resumes_on_two(by_two: Any, alone: Any) -> None:
     assert_same(by_two["resumed"], alone("float64"), 1e-9, first=HALF)
 
 
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_a_checkpoint_of_four_resumes_on_one(by_four: Any, alone: Any, ranks: ModuleType, folder: Path) -> None:
-    model, adapter = ranks.alone(torch.float64, folder), ranks.Adapter(torch.float64)
+    run = ranks.alone(torch.float64, folder)
     with torch.no_grad():
-        for param in model.parameters():
+        for param in run.place.model.parameters():
             param.fill_(torch.nan)
-    optimizer = ranks.optimizer_of(model, adapter)
-    empty_optimizer_state(optimizer)
-    ranks.dcp.load(ranks.state_of(model, adapter, optimizer), checkpoint_id=folder / "saved", no_dist=True)
-    told = ranks.train(model, adapter, optimizer, range(HALF, STEPS))
-    assert told["loss"] == pytest.approx(alone("float64")["loss"][HALF:], rel=1e-9)
+    run.restore(folder / "checkpoints", HALF)
+    assert run.train(range(HALF, STEPS))["loss"] == pytest.approx(alone("float64")["loss"][HALF:], rel=1e-9)
+
+
+def test_processes_agree(by_four: Any) -> None:
+    assert by_four["dp4"]["agreed"] == [3.0, 7.0]
 
 
 def test_bf16_between_fp32_weights(by_two: Any, alone: Any) -> None:
