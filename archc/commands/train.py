@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +73,9 @@ def _recipe(given: str, overrides: list[str]) -> Recipe:
 
 
 def tell(summary: Summary, output: Path) -> None:
-    """How a run ended, in a line."""
+    """How a run ended, in a line; of several processes the first says it."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     ended = "interrupted" if summary.interrupted else "done"
     loss = ""
     if summary.held_out_loss is not None and summary.first_held_out_loss is not None:

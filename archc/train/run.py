@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 from collections import deque
@@ -89,10 +90,11 @@ def _reports(run: RunFolder, console: Console, after: int | None) -> Iterator[li
 
 
 def _about(job: Job, recipe: Recipe) -> str:
-    count = sum(p.numel() for p in job.task.model.parameters())
+    count = sum(map(math.prod, job.graph.weight_shapes().values()))
     budget = next(f"{v:g} {k}" for k, v in vars(recipe.budget).items() if v is not None)
     size = f"{recipe.sequences} x {recipe.sequence} tokens a step"
-    where = f"{job.task.device.type}, {recipe.precision}"
+    several = f" x {shared}" if (shared := math.prod(vars(recipe.parallel).values())) > 1 else ""
+    where = f"{job.task.device.type}{several}, {recipe.precision}"
     return f"{count / 1e6:.2f}M parameters on {where}; {job.text_tokens / 1e6:.2f}M tokens of text, {size}, {budget}"
 
 
