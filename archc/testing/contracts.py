@@ -168,6 +168,11 @@ class OpContract:
             if dim.order == "free":
                 assert_pruned_equals_masked(op, dim)
 
+    def test_parts_add_up(self, op: Op) -> None:
+        from archc.testing.parallel import assert_parts_add_up
+
+        assert_parts_add_up(op)
+
     def test_export_with_dynamic_batch_and_length(self, op: Op) -> None:
         graph = one_op_graph(op)
         inputs = random_inputs(op, dtype=torch.float32)

@@ -21,8 +21,7 @@ pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 STEPS, HALF = 20, 10
-FOUR = {"dp2-tp2": (2, 1), "dp2-ep2": (1, 2), "tp2-ep2": (2, 2), "dp4": (1, 1)}
-SAVED = "dp2-tp2"
+FOUR = {"dp2-ep2": (1, 2), "tp2-ep2": (2, 2), "dp4": (1, 1)}
 TWO = {"dp2": (1, 1), "tp2": (2, 1), "ep2": (1, 2)}
 
 Told = Mapping[str, Any]
@@ -42,12 +41,7 @@ def ranks() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("parallel")
-
-
-@pytest.fixture(scope="module")
-def alone(ranks: ModuleType, folder: Path) -> Iterator[Callable[[str], Told]]:
+def alone(ranks: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Told]]:
     """What one process tells, by dtype."""
     found: dict[str, Told] = {}
     threads = torch.get_num_threads()
@@ -55,7 +49,7 @@ def alone(ranks: ModuleType, folder: Path) -> Iterator[Callable[[str], Told]]:
 
     def told_by(dtype: str) -> Told:
         if dtype not in found:
-            run = ranks.alone(getattr(torch, dtype), folder)
+            run = ranks.alone(getattr(torch, dtype), tmp_path_factory.mktemp("alone"))
             told, model = run.train(range(STEPS)), run.place.model
             sums = {key: value.double().sum().item() for key, value in run.place.weights()}
             found[dtype] = {**told, "sums": sums, "held": sum(p.numel() for p in model.parameters())}
@@ -81,25 +75,8 @@ def launched(processes: int, jobs: Mapping[str, Any], folder: Path) -> dict[str,
     return {name: json.loads((folder / f"{name}.json").read_text()) for name in jobs}
 
 
-@pytest.fixture(scope="module")
-def by_four(folder: Path) -> dict[str, Told]:
-    jobs: dict[str, dict[str, Any]] = {
-        k: {"tp": tp, "ep": ep, "dtype": "float64", "steps": [0, STEPS]} for k, (tp, ep) in FOUR.items()
-    }
-    jobs[SAVED]["save_at"] = HALF
-    jobs["dp4"]["steps"] = [0, 5]
-    return launched(4, jobs, folder)
-
-
-@pytest.fixture(scope="module")
-def by_two(folder: Path, by_four: Any) -> dict[str, Told]:
-    jobs: dict[str, Any] = {}
-    for name, (tp, ep) in TWO.items():
-        for dtype in ("float64", "float32"):
-            jobs[f"{name}-{dtype}"] = {"tp": tp, "ep": ep, "dtype": dtype, "steps": [0, STEPS]}
-    jobs["resumed"] = {"tp": 1, "ep": 2, "dtype": "float64", "steps": [HALF, STEPS]}
-    jobs["narrow"] = {"tp": 1, "ep": 1, "dtype": "float32", "compute": "bfloat16", "steps": [0, 3]}
-    return launched(2, jobs, folder)
+def job(tp: int, ep: int, dtype: str = "float64", **more: Any) -> dict[str, Any]:
+    return {"tp": tp, "ep": ep, "dtype": dtype, "steps": [0, STEPS], **more}
 
 
 def assert_same(told: Told, wanted: Told, rtol: float, *, first: int = 0) -> None:
@@ -112,39 +89,35 @@ def assert_same(told: Told, wanted: Told, rtol: float, *, first: int = 0) -> Non
         }
 
 
-@pytest.mark.parametrize("layout", FOUR)
-def test_four_processes_equal_one(layout: str, by_four: Any, alone: Any) -> None:
-    assert_same(by_four[layout], alone("float64"), 1e-9)
-    tp, ep = FOUR[layout]
-    held = plan(archc.load(str(HERE / "tiny.yaml")), tp=tp, ep=ep).share * tp * ep / 4
-    assert by_four[layout]["held"] / alone("float64")["held"] == pytest.approx(held, rel=0.05)
+def test_four_processes_equal_one(alone: Any, tmp_path: Path) -> None:
+    jobs = {name: job(tp, ep) for name, (tp, ep) in FOUR.items()}
+    jobs["dp4"]["steps"] = [0, 5]
+    told = launched(4, jobs, tmp_path)
+    for name, (tp, ep) in FOUR.items():
+        assert_same(told[name], alone("float64"), 1e-9)
+        held = plan(archc.load(str(HERE / "tiny.yaml")), tp=tp, ep=ep).share * tp * ep / 4
+        assert told[name]["held"] / alone("float64")["held"] == pytest.approx(held, rel=0.05)
+    assert told["dp4"]["agreed"] == [3.0, 7.0]
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-9), ("float32", 1e-4)])
-@pytest.mark.parametrize("layout", TWO)
-def test_two_processes_equal_one(layout: str, dtype: str, rtol: float, by_two: Any, alone: Any) -> None:
-    told = by_two[f"{layout}-{dtype}"]
-    assert told["loss"] == pytest.approx(alone(dtype)["loss"], rel=rtol)
-    if dtype == "float64":
-        assert_same(told, alone(dtype), rtol)
+def test_two_processes_equal_one(alone: Any, tmp_path: Path) -> None:
+    jobs = {f"{name}-{dtype}": job(*of, dtype) for name, of in TWO.items() for dtype in ("float64", "float32")}
+    jobs["narrow"] = job(1, 1, "float32", compute="bfloat16", steps=[0, 3])
+    told = launched(2, jobs, tmp_path)
+    for name in TWO:
+        assert_same(told[f"{name}-float64"], alone("float64"), 1e-9)
+        assert told[f"{name}-float32"]["loss"] == pytest.approx(alone("float32")["loss"], rel=1e-4)
+    assert told["narrow"]["loss"] == pytest.approx(alone("float32")["loss"][:3], rel=0.02)
 
 
-def test_a_checkpoint_of_four_resumes_on_two(by_two: Any, alone: Any) -> None:
-    assert_same(by_two["resumed"], alone("float64"), 1e-9, first=HALF)
-
-
-def test_a_checkpoint_of_four_resumes_on_one(by_four: Any, alone: Any, ranks: ModuleType, folder: Path) -> None:
-    run = ranks.alone(torch.float64, folder)
+def test_a_checkpoint_of_four_resumes_on_two_and_on_one(alone: Any, ranks: ModuleType, tmp_path: Path) -> None:
+    told = launched(4, {"dp2-tp2": job(2, 1, save_at=HALF)}, tmp_path)
+    assert_same(told["dp2-tp2"], alone("float64"), 1e-9)
+    resumed = launched(2, {"ep2": job(1, 2, steps=[HALF, STEPS])}, tmp_path)
+    assert_same(resumed["ep2"], alone("float64"), 1e-9, first=HALF)
+    run = ranks.alone(torch.float64, tmp_path)
     with torch.no_grad():
         for param in run.place.model.parameters():
             param.fill_(torch.nan)
-    run.restore(folder / "checkpoints", HALF)
+    run.restore(tmp_path / "checkpoints", HALF)
     assert run.train(range(HALF, STEPS))["loss"] == pytest.approx(alone("float64")["loss"][HALF:], rel=1e-9)
-
-
-def test_processes_agree(by_four: Any) -> None:
-    assert by_four["dp4"]["agreed"] == [3.0, 7.0]
-
-
-def test_bf16_between_fp32_weights(by_two: Any, alone: Any) -> None:
-    assert by_two["narrow"]["loss"] == pytest.approx(alone("float32")["loss"][:3], rel=0.02)
