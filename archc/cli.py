@@ -35,6 +35,7 @@ COMMANDS = {
         "train": "archc.commands.train:train",
         "distill": "archc.commands.distill:distill",
         "runs": "archc.commands.runs:runs",
+        "tokenizer": "archc.commands.tokenizer:tokenizer",
         "eval": "archc.commands.eval:eval",
         "generate": "archc.commands.generate:generate",
     },

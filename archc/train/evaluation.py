@@ -12,7 +12,7 @@ import torch
 from archc.train.batch import Batch
 from archc.train.losses.chunked import shifted
 from archc.train.losses.next_token import shifted_entropy
-from archc.train.tokenizer import Tokenizer
+from archc.train.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class PackedDataset:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
-        self.starts: Array = np.memmap(folder / DOCUMENTS, dtype=np.int64, mode="r")  # of documents
+        self.starts: Array = _mapped(folder / DOCUMENTS, "int64")  # of documents
         self._tokens = self._shards("tokens", manifest.dtype)
         self._learn = self._shards("learn", "uint8")
 
@@ -156,7 +156,7 @@ class PackedDataset:
 
     def _shards(self, kind: str, dtype: str) -> Sequence[Array]:
         names = sorted(name for name in self.manifest.sizes if name.startswith(f"{kind}-"))
-        return [np.memmap(self.folder / name, dtype=dtype, mode="r") for name in names]
+        return [_mapped(self.folder / name, dtype) for name in names]
 
     def _read(self, shards: Sequence[Array], start: int, stop: int) -> Array:
         size = self.manifest.shard_tokens
@@ -165,6 +165,11 @@ class PackedDataset:
             return shards[number][at : at + stop - start]
         cuts = [start, *range((number + 1) * size, stop, size), stop]
         return np.concatenate([self._read(shards, a, b) for a, b in itertools.pairwise(cuts)])
+
+
+def _mapped(file: Path, dtype: str) -> Array:
+    """A file as an array, read where it is looked at; a plain one, which is quicker to cut than a memmap."""
+    return np.asarray(np.memmap(file, dtype=dtype, mode="r"))
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from archc.kernels.errors import ArchcError
 from archc.train.packed import DOCUMENTS, VERSION, Manifest
 from archc.train.sources import Document, OnBad, Reading, Source
+from archc.train.sources.progress import reading_bar
 
 if TYPE_CHECKING:
     from archc.train.tokenizers import Tokenizer
@@ -34,9 +35,9 @@ def pack(
 ) -> Manifest:
     """Write every document of a source into a folder, all but the manifest, which is returned."""
     wanted = source.hash
-    with _progress(source.size if progress else None) as advance:
+    with reading_bar("tokenising", source.size, shown=progress) as advance:
         reading = Reading(on_bad, advance=advance)
-        writer = _Writer(folder, np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32), shard_tokens)
+        writer = _Writer(folder, tokenizer.vocab_size, shard_tokens)
         with contextlib.closing(writer):
             for group in _groups(source.documents(reading)):
                 writer.add(_tokenised(group, tokenizer))
@@ -112,7 +113,7 @@ class _Writer:
     """Appends documents to shards of equal length. `learn` files are there once a document needs one."""
 
     folder: Path
-    dtype: np.dtype[Any]
+    vocab: int
     shard_tokens: int
     tokens: int = 0
     learnt: int = 0
@@ -122,6 +123,11 @@ class _Writer:
     _masked: bool = False
     _hashes: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The narrowest that holds the vocabulary."""
+        return np.dtype(np.uint16 if self.vocab <= 2**16 else np.uint32)
+
     def add(self, group: _Group) -> None:
         """Documents."""
         count = len(group.tokens)
@@ -129,6 +135,8 @@ class _Writer:
             self._masked = True
             self._fill_masks()
         self._append(DOCUMENTS, self.tokens + np.cumsum(group.lengths) - group.lengths)
+        if count and group.tokens.max() >= self.vocab:
+            raise ArchcError(f"the tokenizer gives token {group.tokens.max()} of a vocabulary of {self.vocab}")
         self._append_shards("tokens", group.tokens.astype(self.dtype))
         if self._masked:
             self._append_shards("learn", np.ones(count, np.uint8) if group.learn is None else group.learn)
@@ -170,17 +178,3 @@ class _Writer:
         """sha256 of everything written, whatever the shards."""
         parts = [self.dtype.str, *(f"{kind} {made.hexdigest()}" for kind, made in sorted(self._hashes.items()))]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-@contextlib.contextmanager
-def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar over the bytes of a source, on a terminal, that appears only for what takes a while."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    columns = TextColumn("tokenising"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    hidden = total is None or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task("tokenising", total=total or None)
-        yield lambda size: bar.advance(task, size)

@@ -104,6 +104,11 @@ def test_a_large_vocabulary_takes_wider_tokens(tmp_path: Path) -> None:
     assert (dataset.manifest.dtype, dataset.document(0).tolist()) == ("uint32", [256, 97, 69_999])
 
 
+def test_a_token_outside_the_vocabulary_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ArchcError, match="the tokenizer gives token 70000 of a vocabulary of 259"):
+        PackedDataset.build(text_source(tmp_path / "in", "a"), ByteTokenizer(end=70_000), tmp_path / "out")
+
+
 def test_it_is_built_once_and_found_again_by_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, cache = text_source(tmp_path / "in", "one", "two"), tmp_path / "cache"
     first = PackedDataset.cached(source, BYTES, cache=cache)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.kernels.errors import ArchcError, DataError, UnknownName
+from archc.kernels.errors import ArchcError, DataError, MissingPackage, UnknownName
 from archc.train.corpus import standard_library_corpus
 from archc.train.sources import Document, Reading, Source, registered_sources
 from archc.train.sources.base import is_held_out
@@ -281,6 +282,12 @@ def test_a_dataset_on_disk(saved: str) -> None:
     assert [learnt(chat) for chat in chats] == [["Hello.\n", "Farewell.\n"]] * 3
     with pytest.raises(ArchcError, match="not a dataset that `save_to_disk` wrote"):
         texts(Datasets(folder=str(Path(saved).parent)))
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingPackage, match=r"needs `datasets`: pip install 'archc\[datasets\]'"):
+        texts(Datasets(folder="somewhere"))
 
 
 # -- the standard library, parts, hashes -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias, dataclass_transform
 
 from annotated_types import Gt, Lt
 from typing_extensions import Doc
@@ -51,6 +51,7 @@ class Document:
         return "".join(piece.text for piece in self.pieces)
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 class Source(ABC):
     """Base of data sources."""
 

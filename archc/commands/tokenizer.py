@@ -1,0 +1,58 @@
+"""`archc tokenizer`: a small vocabulary of one's own."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from archc.train.sources import Source
+
+
+class Action(StrEnum):
+    """What to do."""
+
+    train = "train"
+
+
+def tokenizer(
+    action: Annotated[Action, typer.Argument(help="train: make one from text.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILES...", help="Text files, folders of *.txt, .jsonl files, or `stdlib`.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write.")],
+    vocab: Annotated[int, typer.Option(help="Tokens of the vocabulary: the bytes, three marks and what is learnt.")],
+    field: Annotated[str, typer.Option(help="Of .jsonl files: the field with the text.")] = "text",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad lines out and count them.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is there.")] = False,
+) -> None:
+    """Train a byte-level BPE tokenizer, which archc, `tokenizers` and `transformers` read.
+
+    Use it with `tokenizer: FOLDER` in a recipe, and a model whose `vocab` is at least as large.
+    """
+    from archc.hub.checkpoint import staged
+    from archc.train.sources import Reading
+    from archc.train.sources.progress import reading_bar
+    from archc.train.tokenizers.bpe import train_bpe
+
+    sources = [_source(place, field) for place in files]
+    with staged(output, overwrite=overwrite) as folder:
+        with reading_bar("reading", sum(source.size for source in sources)) as advance:
+            reading = Reading("skip" if skip_bad else "stop", advance=advance)
+            texts = (document.text for source in sources for document in source.documents(reading))
+            made = train_bpe(texts, folder, vocab=vocab)
+        reading.finish()
+    typer.echo(f"{output}: {made.vocab_size} tokens")
+
+
+def _source(place: str, field: str) -> Source:
+    from archc.train.sources.rows import Jsonl
+    from archc.train.sources.stdlib import StandardLibrary
+    from archc.train.sources.text import Text
+
+    if place == "stdlib":
+        return StandardLibrary()
+    return Jsonl(files=place, field=field) if place.endswith(".jsonl") else Text(files=place)
