@@ -146,7 +146,7 @@ class Plan:
     def _spread(self, node: Node, ep_rank: int) -> Node:
         """The node with its experts' weights over a dim of their own, where those are cut."""
         cut = self._by_node.get(node.owner or node.id)
-        units = next((c for c in cut.cuts if c.role == HELD), None) if cut is not None else None
+        units = next((c for c in cut.cuts if c.role == node.op.spreads), None) if cut is not None else None
         if units is None:
             return node
         return dataclasses.replace(node, op=node.op.spread(ep_rank * units.size // self.ep))
@@ -249,7 +249,7 @@ def _cuts(op: Op, degrees: Mapping[str, int]) -> tuple[Cut, ...]:
             continue
         over = tuple(a for a in over if degrees[a] > 1)
         if over:
-            found.append(Cut(role, dim.name, dim.size, over))
+            found.append(Cut(op.spreads if role == HELD else role, dim.name, dim.size, over))
     return tuple(found)
 
 
@@ -293,9 +293,8 @@ def _check(graph: Graph, cuts: Mapping[str, Sequence[Cut]], degrees: Mapping[str
             parts = math.prod(degrees[a] for a in cut.over)
             if cut.size % parts:
                 asked = " x ".join(f"{a}={degrees[a]}" for a in cut.over)
-                role = graph.by_id[node_id].op.spreads if cut.role == HELD else cut.role
                 at = where(graph, graph.by_id[node_id])
-                problems.append(f"{at}: `{role}` of {cut.size} does not divide by {asked}")
+                problems.append(f"{at}: `{cut.role}` of {cut.size} does not divide by {asked}")
     used = {axis for found in cuts.values() for cut in found for axis in cut.over}
     for axis, degree in degrees.items():
         if degree > 1 and axis not in used:
