@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -74,16 +73,17 @@ class PackedDataset:
     ) -> PackedDataset:
         """Tokenise a source into a new folder, whole or not at all; one that is there already is opened if it is that.
 
+        Of several processes that ask for a folder one builds it and the others wait.
         Raises DataError for a bad line unless `on_bad` skips it, ArchcError for a folder that is something else.
         """
         from archc.train.packing import pack
 
         folder = Path(folder)
-        if (folder / MANIFEST).is_file():
-            return PackedDataset.open(folder, source=source, tokenizer=tokenizer, on_bad=on_bad)
-        with _staged(folder) as partial:
-            manifest = pack(source, tokenizer, partial, on_bad=on_bad, progress=progress)
-            (partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+        if not (folder / MANIFEST).is_file():
+            with _staged(folder) as partial:
+                if partial is not None:
+                    manifest = pack(source, tokenizer, partial, on_bad=on_bad, progress=progress)
+                    (partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
         return PackedDataset.open(folder, source=source, tokenizer=tokenizer, on_bad=on_bad)
 
     @staticmethod
@@ -173,23 +173,27 @@ def _mapped(file: Path, dtype: str) -> Array:
 
 
 @contextlib.contextmanager
-def _staged(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `folder` when the block ends well, unless another process was quicker."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ArchcError(f"{folder}: exists and is not a packed dataset")
-    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
+def _staged(folder: Path) -> Iterator[Path | None]:
+    """A folder to write into, which becomes `folder` when the block ends well; None if another process made that."""
+    from filelock import FileLock  # torch needs it, too
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if (folder / MANIFEST).is_file():
+            yield None
+            return
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise ArchcError(f"{folder}: exists and is not a packed dataset")
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        partial.mkdir()
         try:
+            yield partial
             partial.rename(folder)
-        except OSError:
-            if not (folder / MANIFEST).is_file():
-                raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, error.filename or str(folder)) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, error.filename or str(folder)) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _read_manifest(folder: Path) -> Manifest:

@@ -180,7 +180,7 @@ def test_what_is_skipped_stands_in_the_manifest_and_what_stops_leaves_nothing(
     source = Jsonl(files=str(file))
     with pytest.raises(DataError, match=r"a.jsonl:2: broken JSON"):
         PackedDataset.build(source, BYTES, tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+    assert seen(tmp_path) == ["a.jsonl"]
     dataset = PackedDataset.build(source, BYTES, tmp_path / "out", on_bad="skip")
     assert dataset.manifest.skipped == {str(file): {"broken JSON": 2, "empty document": 1}}
     assert PackedDataset.open(tmp_path / "out").manifest == dataset.manifest
@@ -203,21 +203,36 @@ def test_a_folder_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-def test_a_build_that_another_process_overtakes_uses_what_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, pack = text_source(tmp_path / "in", "one"), packing.pack
+TOGETHER = """
+import sys
+from archc.train import packing
+from archc.train.bytes import ByteTokenizer
+from archc.train.packed import PackedDataset
+from archc.train.sources.text import Text
+pack = packing.pack
+def told(*arguments, **options):
+    print("packed")
+    return pack(*arguments, **options)
+packing.pack = told
+print(len(PackedDataset.build(Text(files=sys.argv[1]), ByteTokenizer(), sys.argv[2])))
+"""
 
-    def slow(*arguments: Any, **options: Any) -> Any:
-        made = pack(*arguments, **options)
-        with monkeypatch.context() as patch:
-            patch.setattr(packing, "pack", pack)
-            PackedDataset.build(source, BYTES, tmp_path / "out")
-        return made
 
-    monkeypatch.setattr(packing, "pack", slow)
-    assert PackedDataset.build(source, BYTES, tmp_path / "out").manifest.documents == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+def test_of_processes_that_build_together_one_does_and_leftovers_go(tmp_path: Path) -> None:
+    text_source(tmp_path / "in", "one" * 100_000)
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / "tokens-00000.bin").write_bytes(b"of a process that was killed")
+    command = [sys.executable, "-c", TOGETHER, str(tmp_path / "in"), str(tmp_path / "out")]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [process.communicate()[0].split() for process in processes]
+    assert sorted(map(len, said)) == [1, 1, 2]
+    assert {words[-1] for words in said} == {"300002"}
+    assert seen(tmp_path) == ["in", "out"]
+
+
+def seen(folder: Path) -> list[str]:
+    """What lies in a folder, locks left out."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +243,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, monkeypatch
     with pytest.raises(OSError, match=r"No space left on device.*out") as caught:
         PackedDataset.build(text_source(tmp_path / "in", "one"), BYTES, tmp_path / "out")
     assert caught.value.filename == str(tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert seen(tmp_path) == ["in"]
 
 
 def test_files_that_change_while_they_are_read_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
