@@ -48,7 +48,7 @@ def schema() -> Schema:
     required = top.pop("required")
     top["properties"] |= _EXTENDING
     whole, variant = {"required": required}, {"required": ["archc", "name", "extends"]}
-    return _bounded({"$schema": ID, **top, "oneOf": [whole, variant], "$defs": definitions})  # type: ignore[no-any-return]
+    return bounded({"$schema": ID, **top, "oneOf": [whole, variant], "$defs": definitions})  # type: ignore[no-any-return]
 
 
 def _of_op(op: type[Op], records: Schema) -> Schema:
@@ -63,13 +63,13 @@ def _of_op(op: type[Op], records: Schema) -> Schema:
     return {**found, "description": (op.__doc__ or "").partition("\n\n")[0]}
 
 
-def _bounded(part: Any) -> Any:
+def bounded(part: Any) -> Any:
     """The schema with bounds of numbers in the keywords of JSON schema."""
     if isinstance(part, list):
-        return [_bounded(item) for item in part]
+        return [bounded(item) for item in part]
     if not isinstance(part, dict):
         return part
-    return {_BOUNDS.get(k, k) if isinstance(v, int | float) else k: _bounded(v) for k, v in part.items()}
+    return {_BOUNDS.get(k, k) if isinstance(v, int | float) else k: bounded(v) for k, v in part.items()}
 
 
 # -- layers, which may change fields of the blocks they use ------------------------------------------------------------

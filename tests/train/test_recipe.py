@@ -197,3 +197,18 @@ def test_a_name_is_registered_once() -> None:
         kind("a")(type("B", (), {}))
     with pytest.raises(ArchcError, match="unknown thing `aa`: did you mean `a`"):
         kind.get("aa")
+
+
+def test_the_schema_knows_what_recipes_say_and_refuses_what_they_may_not() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    from archc.train.recipe_schema import recipe_schema
+    from archc.yamlfile import load_yaml
+
+    schema = recipe_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    recipes = Path(__file__).resolve().parents[2] / "examples" / "recipes"
+    good = [load_yaml(TEXT).data, *(load_yaml(p).data for p in recipes.glob("*.yaml") if is_recipe(p))]
+    assert [str(e.message)[:200] for data in good for e in validator.iter_errors(data)] == []
+    for field, value in (("losses", ["nothing"]), ("sequence", 1), ("schedule", {"wsd": {"decoy": 1}}), ("extra", 1)):
+        assert list(validator.iter_errors({**good[0], field: value})), field
