@@ -1,9 +1,9 @@
-"""Training on many processes: the plan of which dims are cut, the model of a rank, its state.
+"""Training on many processes: the plan of which dims are cut, a process's part of the model, its state.
 
-plan(graph, tp=2, ep=2)            which op is cut along which dim, where collectives stand; arithmetic only
-ParallelModel.build(plan, ...)     this process's part of the model, with the emitted interface
-state_dict, load                   its parameters and optimiser state, for torch.distributed.checkpoint
-clip_gradients                     the global norm, every shard counted once
+    plan(graph, tp=2, ep=2)                 which op is cut along which dim, where sums stand: arithmetic only (plan.py)
+    ParallelModel(plan, weights, ...)       this process's part, with the emitted interface (model.py)
+    state_dict(model, optimizer)            for torch.distributed.checkpoint, whatever the mesh (state.py)
+    gradient_norm, clip_gradients           of the whole gradient, every shard counted once (clip.py)
 """
 
 from archc.train.parallel.plan import Plan, plan
