@@ -11,6 +11,7 @@ time spent, the guard's memory, and the random states. `restore` brings it back 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -400,4 +401,6 @@ def _set_determinism(recipe: Recipe) -> None:
     random.seed(recipe.seed)
     np.random.seed(recipe.seed % 2**32)
     torch.manual_seed(recipe.seed)
-    torch.use_deterministic_algorithms(recipe.deterministic, warn_only=False)
+    if recipe.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
+    torch.use_deterministic_algorithms(recipe.deterministic)

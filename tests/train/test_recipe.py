@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -212,3 +213,11 @@ def test_the_schema_knows_what_recipes_say_and_refuses_what_they_may_not() -> No
     assert [str(e.message)[:200] for data in good for e in validator.iter_errors(data)] == []
     for field, value in (("losses", ["nothing"]), ("sequence", 1), ("schedule", {"wsd": {"decoy": 1}}), ("extra", 1)):
         assert list(validator.iter_errors({**good[0], field: value})), field
+
+
+def test_the_recipe_of_the_docs_reads_with_its_arguments() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    whole, *_ = re.findall(r"```yaml\n(archc_recipe.*?)```", page, re.DOTALL)
+    (arguments,) = re.findall(r"-o runs/second (.*)", page)
+    assert load_recipe(whole, arguments.split()).optimizer == AdamW(lr=1e-3)
+    assert all(f"`{name}`" in page for name in CHANGEABLE)
