@@ -1,4 +1,4 @@
-"""Runs of several processes under torchrun: the same losses as one process has, and checkpoints that it goes on from."""
+"""Runs of several processes under torchrun: the losses of one process, and checkpoints that one goes on from."""
 
 from __future__ import annotations
 
