@@ -150,14 +150,16 @@ def main() -> None:
 
 def _log_to_stderr() -> None:
     """What archc's modules log from `warning` up, a line each: `warning: ...`."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Plain())
-    logging.getLogger("archc").addHandler(handler)
+    log = logging.getLogger("archc")
+    if not any(isinstance(handler, _Plain) for handler in log.handlers):
+        log.addHandler(_Plain())
 
 
-class _Plain(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {super().format(record)}"
+class _Plain(logging.Handler):
+    """Writes to what is standard error by then: a caller may have replaced it since."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"{record.levelname.lower()}: {self.format(record)}", file=sys.stderr)
 
 
 def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
