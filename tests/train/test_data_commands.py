@@ -30,7 +30,7 @@ def run(*arguments: str) -> str:
     done = CliRunner().invoke(app, ["tokenizer", "train", *arguments], catch_exceptions=True)
     if done.exception is not None:
         raise done.exception
-    return done.output
+    return done.stdout
 
 
 def test_it_is_trained_and_read_by_everything(trained: Path, tmp_path: Path) -> None:
