@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -92,6 +93,7 @@ def test_readme_runs(tmp_path: Path) -> None:
 
 def python(folder: Path, *arguments: str, status: int = 0) -> str:
     """What Python prints when run in a folder; its exit status must be the one expected."""
-    run = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    env = {**os.environ, "COLUMNS": "200"}  # what the page shows is not folded to a terminal
+    run = subprocess.run([sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert run.returncode == status, f"{arguments}\n{run.stdout[-2000:]}{run.stderr}"
     return run.stdout
