@@ -59,13 +59,13 @@ def _fresh(graph: Graph, seed: int) -> Fill:
     """Writes fresh weights in fp32, one at a time."""
     from archc.hub.checkpoint import write_tensors
     from archc.hub.safetensors_io import Outgoing
-    from archc.hub.stream import progress
     from archc.ir.init import each_weight
+    from archc.progress import bar
 
     shapes = graph.weight_shapes()
 
     def fill(folder: Path) -> None:
-        with progress(4 * sum(map(math.prod, shapes.values()))) as advance:
+        with bar("weights", 4 * sum(map(math.prod, shapes.values())), unit="bytes") as advance:
 
             def pieces(make: Callable[[], Tensor]) -> Iterator[Tensor]:
                 yield (tensor := make())

@@ -20,10 +20,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from archc.evaluate.progress import bar
 from archc.ir.op import field_types
 from archc.ir.text_line import Line, print_value
 from archc.kernels.errors import ArchcError, UnknownName
+from archc.progress import bar
 from archc.train.registry import Registry
 
 if TYPE_CHECKING:

@@ -6,12 +6,9 @@ source only the rows that the normalised expressions name are read.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import math
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -26,14 +23,13 @@ from archc.ir.weight_index import Index
 from archc.ir.weight_normal import Normaliser
 from archc.ir.weightmap import WeightMap
 from archc.kernels.errors import WeightError, suggestion
+from archc.progress import bar
 
 # Larger parameters are made in blocks of rows of about this size (at least one row); arithmetic on bf16 holds a block
 # some six times. Larger blocks are no faster.
 BLOCK_BYTES = 4 * 2**20
 # Blocks may together read this much more than the whole does.
 REREAD = 1.25
-# A progress bar appears when a run takes longer.
-PATIENCE_S = 2.0
 
 
 def run(
@@ -67,7 +63,7 @@ def run_into(
     weight_map.check(source.names)
     shapes, dtypes = weight_map.shapes(source.shapes), weight_map.dtypes(source.dtypes)
     total = sum(math.prod(shapes[n]) * DTYPE_BYTES[dtypes[n]] for n in shapes)
-    with progress(total) as advance:
+    with bar("weights", total, unit="bytes") as advance:
         maker = _Maker(source, FittedFiles(files).read, advance)
         tensors = (
             Outgoing(name, dtypes[name], shapes[name], functools.partial(maker.pieces, expr))
@@ -152,27 +148,3 @@ class FittedFiles:
         if digest != leaf.sha256:
             raise WeightError(f"{file}: its sha256 is {digest}, the map was made with {leaf.sha256}")
         return {t.name: t for t in read_header(file)}
-
-
-@contextlib.contextmanager
-def progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A function that counts bytes done, shown as a bar on a terminal's stderr once the run takes a while."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("weights"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
-    task, begun = bar.add_task("", total=total_bytes), time.monotonic()
-
-    def advance(done: int) -> None:
-        if not bar.live.is_started and time.monotonic() - begun > PATIENCE_S:
-            bar.start()
-        bar.advance(task, done)
-
-    try:
-        yield advance
-    finally:
-        bar.stop()

@@ -28,9 +28,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from archc.evaluate.progress import bar
 from archc.hub.weights import weights_of
 from archc.kernels.errors import ArchcError
+from archc.progress import bar
 from archc.train.batch import Batch
 from archc.train.corpus import cache_folder
 from archc.train.losses.base import TeacherNeeds

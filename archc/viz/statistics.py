@@ -94,10 +94,10 @@ def show_statistics(model: str, *, layer: int | None = None, op: str | None = No
 
 def statistics(weights: Weights, nodes: Iterable[Node]) -> Iterator[Statistics]:
     """Statistics of the parameters that nodes use, each once, with a bar on a terminal when it takes long."""
-    from archc.hub.stream import progress
+    from archc.progress import bar
 
     wanted = list(_params(weights.graph, nodes))
-    with progress(sum(weights.nbytes(key) for key, _, _ in wanted)) as advance:
+    with bar("weights", sum(weights.nbytes(key) for key, _, _ in wanted), unit="bytes") as advance:
         for key, node, param in wanted:
             moments = moments_of(weights.read(key))
             yield _statistics(key, node, param, weights.dtypes[key], moments)

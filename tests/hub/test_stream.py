@@ -18,6 +18,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from archc import progress
 from archc.hub import stream
 from archc.hub.checkpoint import INDEX, SINGLE, Checkpoint, staged, write_checkpoint
 from archc.hub.stream import run
@@ -303,7 +304,7 @@ def test_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
 def test_a_run_shows_progress_on_a_terminal_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     write_checkpoint(tmp_path / "c", {"a": torch.ones(4)})
     one = WeightMap.identity("a")
-    monkeypatch.setattr(stream, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(progress, "PATIENCE_S", -1.0)
     run(one, Checkpoint(tmp_path / "c"), tmp_path / "quiet")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

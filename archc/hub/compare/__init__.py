@@ -16,11 +16,11 @@ from archc.hub.compare.layout import Link
 from archc.hub.compare.report import ParamChange, Place, Status, Units, WeightsDiff
 from archc.hub.compare.solve import Pair, Solver
 from archc.hub.compare.values import equal, relative_norm
-from archc.hub.stream import progress
 from archc.hub.weights import Weights
 from archc.ir.align import shared_dims
 from archc.ir.graph import Graph, Node
 from archc.ir.op import Param
+from archc.progress import bar
 
 __all__ = ["ParamChange", "Place", "Status", "Units", "WeightsDiff", "compare_weights", "evidence"]
 
@@ -34,7 +34,7 @@ def compare_weights(a: Weights, b: Weights, pairs: Mapping[str, str | None]) -> 
     units is looked at again at the end."""
     comparison = _Comparison(a, b, pairs)
     blocks = list(_blocks(b.graph))
-    with progress(comparison.nbytes) as advance:
+    with bar("weights", comparison.nbytes, unit="bytes") as advance:
         for block in blocks:
             advance(comparison.compare(block))
         for block in blocks:

@@ -6,21 +6,23 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 PATIENCE_S = 2.0
 
 
 @contextlib.contextmanager
-def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A function that counts what is done, of `total`."""
+def bar(label: str, total: int, *, unit: Literal["items", "bytes"] = "items") -> Iterator[Callable[[int], None]]:
+    """A function that counts what is done, of `total`; of bytes it also tells how many and how fast."""
     if not sys.stderr.isatty():
         yield lambda done: None
         return
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(label), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    shown = Progress(*columns, console=Console(stderr=True), transient=True)
+    told = (rich.DownloadColumn(binary_units=True), rich.TransferSpeedColumn())
+    columns = (rich.TextColumn(label), rich.BarColumn(), *(told if unit == "bytes" else (rich.TaskProgressColumn(),)))
+    shown = rich.Progress(*columns, rich.TimeRemainingColumn(), console=Console(stderr=True), transient=True)
     task, began = shown.add_task("", total=total), time.monotonic()
 
     def advance(done: int) -> None:
