@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from archc.ir.cost import cost_sheet
 from archc.ir.cost_sheet import CostSheet
-from archc.ir.graph import LAYERS, Graph, Node
+from archc.ir.graph import LAYERS, MTP_LAYERS, Graph, Node
 from archc.units import format_count, format_params, format_size
 from archc.viz.colours import PLAIN, Colour, colour
 from archc.viz.fields import sizes_text
-from archc.viz.structure import Drawn, Part, Repeat, outline, title, title_op
+from archc.viz.structure import Drawn, Part, Repeat, outline, standing, title, title_op
 from archc.viz.summary import STATE_AT, summarise
 from archc.viz.svg import Canvas
 
@@ -150,16 +150,11 @@ class _Picture:
                 self.stream(rows)
 
     def entries(self, mtp: bool) -> Iterator[Node | str]:
-        """Nodes by themselves and names of regions, in order; of multi-token prediction the first step only."""
-        seen: set[str] = set()
-        for node in self.graph.nodes:
-            if self.graph.in_mtp(node) != mtp or (mtp and not node.region and not node.id.startswith("mtp.")):
-                continue
-            if not node.region:
-                yield node
-            elif node.region not in seen:
-                seen.add(node.region)
-                yield node.region
+        """What stands on the main stream, or on that of multi-token prediction."""
+        for each in standing(self.graph):
+            of_mtp = each == MTP_LAYERS if isinstance(each, str) else self.graph.in_mtp(each)
+            if of_mtp == mtp:
+                yield each
 
     def stream(self, entries: Sequence[Node | str]) -> None:
         """One residual stream with everything on it; what reads a node before it hangs from that."""

@@ -24,6 +24,7 @@ from archc.viz.colours import colour
 from archc.viz.fields import sizes_text
 from archc.viz.fold import Fold, fold
 from archc.viz.layers import strip
+from archc.viz.structure import standing
 
 if TYPE_CHECKING:
     from archc.viz.overlay import Overlay
@@ -42,7 +43,7 @@ def scene(graph: Graph, overlays: Sequence[Overlay] = ()) -> dict[str, Any]:
         "nodes": [_node(graph, node, of_node[node.id]) for node in graph.nodes],
         "parts": [_part(graph, part, plain) for part, plain in zip(parts, _plain_figures(costed, parts), strict=True)],
         "regions": [_region(graph, region) for region in graph.blocks],
-        "order": list(_order(graph)),
+        "order": [{"region": each} if isinstance(each, str) else {"node": each.id} for each in standing(graph)],
         "kinds": {op.kind: _kind(op) for op in {type(node.op): node.op for node in graph.nodes}.values()},
         "outputs": dict(graph.outputs),
         "mtp_steps": graph.mtp_steps,
@@ -80,20 +81,6 @@ def _region(graph: Graph, region: str) -> dict[str, Any]:
         ],
         "folds": [_fold(one) for one in fold([layer.mark for layer in layers])],
     }
-
-
-def _order(graph: Graph) -> Iterator[dict[str, str]]:
-    """What stands from top to bottom: nodes by themselves, and each region at its first node.
-
-    Of multi-token prediction only the first step, which the others refer to."""
-    seen: set[str] = set()
-    for node in graph.nodes:
-        if not node.region:
-            if not graph.in_mtp(node) or node.id.startswith("mtp."):
-                yield {"node": node.id}
-        elif node.region not in seen:
-            seen.add(node.region)
-            yield {"region": node.region}
 
 
 def _fold(one: Fold) -> dict[str, Any]:

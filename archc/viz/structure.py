@@ -178,6 +178,20 @@ def regions(graph: Graph) -> tuple[str, ...]:
     return tuple(dict.fromkeys(node.region for node in graph.nodes if node.block))
 
 
+def standing(graph: Graph) -> Iterator[Node | str]:
+    """What stands from top to bottom: nodes in no block, and each region, by name, at its first node.
+
+    Of multi-token prediction only the first step: the others refer to it."""
+    seen: set[str] = set()
+    for node in graph.nodes:
+        if not node.region:
+            if not graph.in_mtp(node) or node.id.startswith("mtp."):
+                yield node
+        elif node.region not in seen:
+            seen.add(node.region)
+            yield node.region
+
+
 def drawn_blocks(parts: Sequence[Part]) -> Iterator[Drawn]:
     """Every block that is drawn, in order."""
     for part in parts:
