@@ -56,8 +56,8 @@ def diff(
     from archc.comparison import weighed, without_weights
     from archc.outfile import refuse_beside
 
-    out = {"html": html, "svg": svg, "patch": patch}
-    files = {name: file for name, file in out.items() if file is not None}
+    wanted = {"html": html, "svg": svg, "patch": patch}
+    files = {name: file for name, file in wanted.items() if file is not None}
     if files:
         refuse_beside(files, {"--json": as_json})
     bare = without_weights(*models) if weights else ()
@@ -79,8 +79,7 @@ def diff(
     )
     compared = None if both is None else both.compared(found)
     if files:
-        pictures = {file: _picture(name)(found, compared) for name, file in files.items() if name != "patch"}
-        _write(pictures if patch is None else {**pictures, patch: _patch(models[0], models[1], patch)})
+        _write(models, found, compared, files)
     else:
         _print(found, compared, bare if len(bare) == 1 else (), as_json)
     same = not found and (compared is None or compared.empty)
@@ -96,10 +95,14 @@ def _patch(a: str, b: str, out: Path) -> str:
     return patch_spec(a, spec, name=spec.name, out=None if str(out) == "-" else out)
 
 
-def _write(made: Mapping[Path, str]) -> None:
-    """Write files whose text is all there."""
+def _write(models: Sequence[str], found: Diff, compared: WeightsDiff | None, files: Mapping[str, Path]) -> None:
+    """Make every file's text before any is written."""
     from archc.outfile import write_whole
 
+    made = {
+        out: _patch(models[0], models[1], out) if name == "patch" else _picture(name)(found, compared)
+        for name, out in files.items()
+    }
     for out, text in made.items():
         write_whole(out, text)
         if str(out) != "-":
