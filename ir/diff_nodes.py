@@ -57,7 +57,7 @@ def _fields(a: Op, b: Op, shared: frozenset[str]) -> Iterator[FieldChange]:
     switches = _switches(a, b, changed, shared)
     for name in changed:
         for i, (path, old, new) in enumerate(_flat(name, ours[name], theirs[name])):
-            yield FieldChange(path, old, new, () if i else tuple(switches.pop(name, ()) or _telling(a, name)))
+            yield FieldChange(path, old, new, () if i else (*switches.pop(name, ()), *_telling(a, name)))
     for name, names in switches.items():
         yield FieldChange(name, _value(getattr(a, name)), _value(getattr(b, name)), tuple(names))
 

@@ -171,6 +171,10 @@ def test_shares_of_heads_and_of_their_groups_are_those_of_the_words() -> None:
     assert [change.field for change in found.changes] == ["n_heads", "n_kv_heads"]
     assert [stage.added["params"] for stage in found.effect.stages] == [2 * 32 * 8 * 8, 2 * 32 * 8 * 2]
 
+    few, many = (model(("attention", Attention.Fields(n_heads=n, head_dim=8))) for n in (4, 12))  # as many KV heads
+    (stage,) = diff(few, many).effect.stages
+    assert stage.figures["params"] == many.cost().params.total
+
     wide = Mamba2.Fields(n_heads=12, head_dim=4, d_state=4, n_groups=4)  # 3 heads a group; on the way 6 of 2 groups
     between = Mamba2.Fields(n_heads=12, head_dim=4, d_state=4, n_groups=2)
     one, two, three = (model(("mamba2", fields)) for fields in (MAMBA[1], between, wide))
