@@ -49,10 +49,15 @@ def one_op_graph(op: Op) -> Graph:
 
 
 def random_weights(graph: Graph, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-    """Weights in which nothing is zero or one: those hide mistakes."""
+    """Weights in which nothing is zero or one: those hide mistakes. Matrices are small whatever their initial law says:
+    a softmax that large ones saturate has gradients that are rounding errors."""
     made = init_weights(graph, seed=3, dtype=dtype)
     torch.manual_seed(5)
-    return {key: w * (3.0 if w.ndim > 1 else 1.0) + 0.2 * torch.rand_like(w) for key, w in made.items()}
+    return {key: (w if w.ndim < 2 else _small(w)) + 0.2 * torch.rand_like(w) for key, w in made.items()}
+
+
+def _small(matrix: Tensor) -> Tensor:
+    return matrix * min(3.0, 0.1 / (matrix.square().mean().sqrt().item() or 1.0))
 
 
 def random_inputs(op: Op, length: int = LENGTH, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:

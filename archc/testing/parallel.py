@@ -61,7 +61,8 @@ def _assert_adds_up(op: Op, made: Plan) -> None:
             grads[key] += scattered * _counts(cut, key, at)
     torch.testing.assert_close(total, wanted, msg=lambda m: f"{made}\n{m}")
     for key, grad in grads.items():
-        assert torch.allclose(grad, wanted_grads[key], rtol=1e-7, atol=1e-7), f"gradient of {key} by {made}"
+        largest = max(1.0, wanted_grads[key].abs().amax().item())  # a small entry is a difference of large ones
+        assert torch.allclose(grad, wanted_grads[key], rtol=0, atol=1e-9 * largest), f"gradient of {key} by {made}"
 
 
 def _counted(cut: CutOp, key: str, weight: Tensor, at: At) -> Tensor:

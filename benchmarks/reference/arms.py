@@ -29,15 +29,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms that are held against the first. `teacher` names the run of `teachers` that they learn from, if they do;
-    `probe` is the slowest arm, which decides how many tokens all of them get."""
+    """Arms that are held against the first, on the same number of tokens each and with the same seeds. `teacher` names
+    the run of `teachers` that they learn from, if they do."""
 
     title: str
     arms: tuple[Arm, ...]
+    tokens: int
     teacher: str = ""
-    probe: str = ""
+    seeds: tuple[int, ...] = (0, 1, 2)
 
 
+STUDENT = 2**20 + 2**19  # tokens of a student's run: five minutes here where a teacher runs beside it
 _FROM_TEACHER = "teachers=[{model: {teacher}}]"
 _DISTILLED = ("losses=[logit_kd]", _FROM_TEACHER)
 
@@ -45,12 +47,14 @@ COMPARISONS = {
     "teachers": Comparison(
         "Teachers, and what they have to beat",
         (Arm("hybrid", "hybrid.yaml"), Arm("moe", "moe.yaml", ("losses=[next_token, mtp]",), drafts=True)),
+        tokens=3 * 2**21,
+        seeds=(0,),
     ),
     "students": Comparison(
         "Does distillation pay? The same student on the same number of tokens",
         (Arm("from scratch", "hybrid-student.yaml"), Arm("distilled", "hybrid-student.yaml", _DISTILLED)),
+        tokens=STUDENT,
         teacher="hybrid",
-        probe="distilled",
     ),
     "cached": Comparison(
         "Cached top-k logits against live ones: the same result for less time?",
@@ -58,8 +62,8 @@ COMPARISONS = {
             Arm("live", "hybrid-student.yaml", _DISTILLED),
             Arm("cached, top 32", "hybrid-student.yaml", (*_DISTILLED, "teachers.0.cache={top_k: 32}")),
         ),
+        tokens=STUDENT,
         teacher="hybrid",
-        probe="live",
     ),
     "mtp": Comparison(
         "Multi-token prediction as an auxiliary loss",
@@ -67,6 +71,6 @@ COMPARISONS = {
             Arm("next token", "moe-student.yaml"),
             Arm("next token and MTP", "moe-student.yaml", ("losses=[next_token, mtp]",), drafts=True),
         ),
-        probe="next token and MTP",
+        tokens=STUDENT,
     ),
 }

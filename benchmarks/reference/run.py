@@ -2,8 +2,7 @@
 
 Trains what a comparison of arms.py asks for with `archc train`, measures it with `archc.evaluate`, adds a line to
 `results.jsonl` for every run, and writes the tables of docs/results.md. What is done already is not done again, and a
-run that was killed goes on where it was. All arms of a comparison get the same number of tokens: what the slowest
-manages in `--minutes`, or what `--tokens` says.
+run that was killed goes on where it was. All arms of a comparison get the same number of tokens.
 """
 
 from __future__ import annotations
@@ -33,9 +32,6 @@ from archc.kernels.errors import ArchcError
 from archc.train.corpus import Corpus, standard_library_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
-MINUTES = {"teachers": 30.0}
-STUDENT_MINUTES, PROBE_STEPS = 7.0, 20
-ROUND = 2**14  # tokens
 LENGTH = 256  # tokens of context: as long as training sequences
 WEIGHTS = "model.safetensors"
 
@@ -44,18 +40,16 @@ def main() -> None:
     """Run a comparison and write what it says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--what", choices=COMPARISONS, required=True)
-    parser.add_argument("--minutes", type=float, help="of a run of the slowest arm: 30 for teachers, else 7")
-    parser.add_argument("--tokens", type=int, help="of every run, instead of what the slowest arm manages")
-    parser.add_argument("--seeds", type=int, nargs="+", help="0 1 2; of teachers 0")
+    parser.add_argument("--tokens", type=int, help="of every run, instead of what the comparison says")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of those of the comparison")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs/reference", help="where runs are kept")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/results.md", help="where tables are written")
     parser.add_argument("overrides", nargs="*", metavar="KEY.PATH=VALUE", help="laid over every recipe")
     given = parser.parse_args()
     try:
         experiment = Experiment(given.what, given.folder, tuple(given.overrides))
-        minutes = given.minutes or MINUTES.get(given.what, STUDENT_MINUTES)
-        seeds = given.seeds or ([0] if given.what == "teachers" else [0, 1, 2])
-        experiment.run(seeds, minutes=minutes, tokens=given.tokens)
+        comparison = experiment.comparison
+        experiment.run(given.seeds or list(comparison.seeds), tokens=given.tokens or comparison.tokens)
         experiment.write(given.page)
     except ArchcError as error:
         sys.exit(f"error: {error}")
@@ -70,12 +64,11 @@ class Experiment:
         self.file = folder / "results.jsonl"
         self.corpus: Corpus = standard_library_corpus()
 
-    def run(self, seeds: list[int], *, minutes: float, tokens: int | None) -> None:
+    def run(self, seeds: list[int], *, tokens: int) -> None:
         """Do every run that is not done, seed by seed, so that a comparison that is stopped has whole seeds."""
-        budget = self.budget(minutes, tokens)
         for seed in seeds:
             for arm in self.comparison.arms:
-                self.one(arm, seed, budget)
+                self.one(arm, seed, f"{{tokens: {tokens}}}")
 
     @property
     def teacher(self) -> Path:
@@ -86,31 +79,6 @@ class Experiment:
         if not (folder / WEIGHTS).is_file():
             raise ArchcError(f"the teacher is not trained: {Path(__file__).name} --what teachers")
         return folder
-
-    def budget(self, minutes: float, tokens: int | None) -> str:
-        """The budget of every run: of minutes for teachers, else of the tokens that the slowest arm manages."""
-        if tokens is not None:
-            return f"{{tokens: {tokens}}}"
-        if not self.comparison.probe:
-            return f"{{minutes: {minutes:g}}}"
-        plan = self.folder / self.what / f"plan-{minutes:g}.json"
-        if not plan.is_file():
-            (arm,) = (a for a in self.comparison.arms if a.name == self.comparison.probe)
-            speed = self.speed(arm)
-            plan.write_text(
-                json.dumps({"tokens": max(math.floor(speed * 60 * minutes / ROUND), 1) * ROUND, "tokens_per_s": speed})
-            )
-        return f"{{tokens: {json.loads(plan.read_text())['tokens']}}}"
-
-    def speed(self, arm: Arm) -> float:
-        """Tokens a second of an arm, over the second half of a short run."""
-        folder = self.folder / self.what / "probe"
-        self.train(
-            arm.arguments(budget=f"{{steps: {PROBE_STEPS}}}", seed=0, teacher=str(self.teacher)), folder, "--overwrite"
-        )
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        steps = [r["tokens_per_s"] for r in lines if "tokens_per_s" in r][PROBE_STEPS // 2 :]
-        return len(steps) / sum(1 / s for s in steps)
 
     def one(self, arm: Arm, seed: int, budget: str) -> None:
         """A run and its measurement, unless its result is there."""

@@ -58,7 +58,7 @@ def specs(draw: st.DrawFn) -> Spec:
 
 
 @given(specs(), specs())
-@settings(max_examples=25, deadline=None, suppress_health_check=[*HealthCheck])  # blocks that break a rule are many
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_of_any_two_models(tmp_path: Path, a: Spec, b: Spec) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(a.to_yaml())

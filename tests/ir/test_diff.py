@@ -25,9 +25,7 @@ from archc.testing import graphs
 from archc.testing.strategies import block_ops, renamed
 
 A10G = load_hardware("a10g")
-MANY = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
-)
+MANY = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def words(found: Diff) -> list[str]:

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 import archc
 from archc.ir.graph import Graph
@@ -25,7 +25,7 @@ def test_every_kind_with_dims_of_its_own_is_cut() -> None:
     assert {op.kind for op in example_ops() if assert_parts_add_up(op)} == CUT_KINDS
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=10, deadline=None)
 @given(graphs())
 def test_parts_of_any_graph_add_up(graph: Graph) -> None:
     for made in list(legal_plans(graph))[:3]:
@@ -33,7 +33,7 @@ def test_parts_of_any_graph_add_up(graph: Graph) -> None:
             assert_parts_add_up(graph.node(cut.node).op)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=10, deadline=None)
 @given(graphs())
 def test_pieces_tile_every_parameter(graph: Graph) -> None:
     for made in list(legal_plans(graph))[:3]:
@@ -52,7 +52,7 @@ def test_pieces_tile_every_parameter(graph: Graph) -> None:
             np.testing.assert_allclose(counts, 1, err_msg=key)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=8, deadline=None)
 @given(graphs())
 def test_a_part_is_a_graph_with_a_text(graph: Graph) -> None:
     for made in list(legal_plans(graph))[:2]:
