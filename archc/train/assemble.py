@@ -102,8 +102,10 @@ def device_of(recipe: Recipe) -> str:
 
 
 def check_memory(graph: Graph, precision: str = "fp32") -> None:
-    """Weights, gradients and AdamW's two moments must fit, or the machine would kill the run."""
-    needed = _OPTIMISED_BYTES[precision] * sum(map(math.prod, graph.weight_shapes().values()))
+    """Weights, gradients and AdamW's two moments must fit, or the machine would kill the run. Of many machines each
+    holds its processes' share."""
+    mine = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) / int(os.environ.get("WORLD_SIZE", "1"))
+    needed = int(_OPTIMISED_BYTES[precision] * mine * sum(map(math.prod, graph.weight_shapes().values())))
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise UnsupportedError(

@@ -311,7 +311,9 @@ class Trainer:
         path = self.folder / "bad" / f"step-{self.at.step}-sample-{int(batch.index[0])}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.cpu().contiguous() for name, value in vars(batch).items() if value is not None}
-        save_file(tensors, str(path))
+        staged = path.with_suffix(f".{os.getpid()}")  # processes of one copy of the model have the same batch
+        save_file(tensors, str(staged))
+        os.replace(staged, path)
         return f", saved as {path}"
 
     # -- measuring and telling -----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from archc.hub.checkpoint_dir import GRAPH, new_checkpoint
 from archc.hub.safetensors_io import Outgoing
 from archc.kernels.errors import ArchcError, WeightError
 from archc.resolve import load
-from archc.train.assemble import Job, assemble, check_memory, device_of
+from archc.train.assemble import Job, assemble, device_of
 from archc.train.engine import Trainer
 from archc.train.recipe import Recipe, recipe_data
 from archc.train.record import Report, Summary
@@ -38,7 +38,6 @@ def train(recipe: Recipe, folder: Path, *, console: Console, overwrite: bool = F
         console = console if is_first() else Console(quiet=True)
         run = RunFolder(folder, recipe, overwrite=overwrite)
         graph = load(recipe.model)
-        check_memory(graph, recipe.precision)
         job = assemble(recipe, graph)
         console.print(_about(job, recipe), highlight=False, markup=False)
         with run.opened(job.facts) if is_first() else contextlib.nullcontext():

@@ -48,9 +48,11 @@ def wait_for_all() -> None:
 
 @contextlib.contextmanager
 def first_before_others() -> Iterator[None]:
-    """The first process runs the block before the others do, which then find what it has made."""
+    """The first process runs the block before the others do, which then find what it has made, or fail as it did."""
     if not is_first():
         dist.barrier()
-    yield
-    if is_first():
-        wait_for_all()
+    try:
+        yield
+    finally:
+        if is_first():
+            wait_for_all()

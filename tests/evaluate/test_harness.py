@@ -1,10 +1,10 @@
-"""lm-evaluation-harness runs local tasks over an emitted model, offline; skipped where it is not installed."""
+"""lm-evaluation-harness runs local tasks over an emitted model, offline."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,6 @@ from archc.evaluate.subject import Subject
 from archc.kernels.errors import ArchcError, MissingPackage
 from tests.evaluate.models import values
 
-INSTALLED = importlib.util.find_spec("lm_eval") is not None
-harness = pytest.mark.skipif(not INSTALLED, reason="needs lm-eval: pip install -c constraints.txt 'archc[eval]'")
 TASKS = Path(__file__).parent / "tasks"
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/tasks/docstrings.yaml"
 
@@ -33,7 +31,6 @@ def lines(file: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-@harness
 @pytest.mark.slow
 def test_the_example_is_scored_as_by_hand(small: Subject) -> None:
     found = values(small, Harness(tasks=(str(EXAMPLE),), length=128))
@@ -46,7 +43,6 @@ def test_the_example_is_scored_as_by_hand(small: Subject) -> None:
     assert found["docstrings.acc_stderr"] > 0
 
 
-@harness
 @pytest.mark.slow
 def test_local_tasks_of_every_kind(small: Subject) -> None:
     tasks = (str(TASKS / "lines.yaml"), str(TASKS / "say.yaml"))
@@ -58,13 +54,12 @@ def test_local_tasks_of_every_kind(small: Subject) -> None:
     assert found["say.exact_match"] == 0.0
 
 
-@harness
 def test_a_task_file_that_is_not_there_is_named(small: Subject, tmp_path: Path) -> None:
     with pytest.raises(ArchcError, match="no such task file"):
         values(small, Harness(tasks=(str(tmp_path / "none.yaml"),)))
 
 
-@pytest.mark.skipif(INSTALLED, reason="lm-eval is installed")
-def test_the_extra_is_named_where_it_is_missing(small: Subject) -> None:
+def test_the_extra_is_named_where_it_is_missing(small: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(MissingPackage, match=r"needs `lm_eval`: pip install 'archc\[eval\]'"):
         values(small, Harness(tasks=("a",)))

@@ -37,7 +37,7 @@ def run(folder: Path, name: str, *overrides: str, processes: int = 1) -> subproc
         start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
     command = [*start, "archc", "train", "r.yaml", "-o", name, *overrides]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=180)
 
 
 def metrics(folder: Path) -> list[dict[str, object]]:
@@ -80,3 +80,22 @@ def test_another_number_of_processes_is_refused_before_anything_starts(tmp_path:
     assert found.returncode == 2
     assert "asks for dp 2 x tp 2 x ep 1 = 4 processes, and there are 1: torchrun --nproc-per-node 4" in found.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_data_that_is_refused_ends_every_process(tmp_path: Path) -> None:
+    """The first process packs data while the others wait: they must not wait for ever."""
+    (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": \n')
+    found = run(tmp_path, "run", "data.train=[{jsonl: {files: [bad.jsonl]}}]", "parallel.dp=2", processes=2)
+    assert found.returncode
+    assert "bad.jsonl:2: broken JSON" in found.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_four_processes_in_bf16_train(tmp_path: Path) -> None:
+    found = run(tmp_path, "run", "parallel={dp: 2, tp: 2}", "precision=bf16", processes=4)
+    assert found.returncode == 0, found.stderr
+    losses = [m["held_out/loss"] for m in metrics(tmp_path / "run") if m.get("event") == "evaluation"]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
