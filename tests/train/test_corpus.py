@@ -56,9 +56,7 @@ def test_sha256_tells_texts_and_splits_apart() -> None:
     assert len({c.sha256 for c in variants}) == len(variants)
 
 
-def test_the_cache_is_used_until_it_is_damaged(
-    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_is_used_until_it_is_damaged(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     monkeypatch.setattr(module.sysconfig, "get_path", lambda name: str(library))
     built = standard_library_corpus(cache=cache)
