@@ -23,15 +23,17 @@ from archc.ir.graph import Graph
 from archc.ir.text_line import print_value
 from archc.ir.weightmap import WeightMap
 from archc.kernels.errors import PassError, UnknownName
+from archc.passes.scores import Scores
 
 T = TypeVar("T", bound="Pass")
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a pass is handed beside the graph: the facts that hold of it (`scores`, `sorted:d_ff`)."""
+    """What a pass is handed beside the graph: the facts that hold of it (`sorted:d_ff`), and scores of its units."""
 
     holds: frozenset[str] = frozenset()
+    scores: Scores | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,10 @@ class Pass:
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
         """The new graph, and every weight of it over the old graph's. Raises PassError where it cannot apply."""
         raise NotImplementedError
+
+    def scores_after(self, graph: Graph, ctx: Context) -> Scores | None:
+        """The scores that `ctx` has of `graph`, as they hold of what the pass makes of it."""
+        return ctx.scores
 
     def error(self, message: str) -> PassError:
         """A PassError that names this pass."""

@@ -62,7 +62,7 @@ class Pipeline:
             made, weights = one.apply(graph, ctx)
             graph = made.made_from(before)
             _checked(one, before, graph, weights)
-            ctx = Context((ctx.holds - one.breaks) | one.provides)
+            ctx = Context((ctx.holds - one.breaks) | one.provides, one.scores_after(before, ctx))
             yield Step(one, graph, weights)
 
 
