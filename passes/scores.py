@@ -7,9 +7,9 @@ keeps some of the units hands on the scores of those.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from archc.ir.graph import Graph
 from archc.ir.selection import Selections
 from archc.kernels.errors import PassError, UnknownName
 
+T = TypeVar("T")
 Values: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -38,7 +39,7 @@ class Scores:
 
     def of(self, dim: Dim, by: str) -> Values:
         """Scores of a dim's units, `[rows, size]`. Raises PassError where the estimator did not measure it."""
-        found = self._by(self.units, by, "units").get(dim.name)
+        found = _estimator(self.units, by, "units").get(dim.name)
         if found is None:
             raise PassError(f"`{by}` has no scores of `{dim.name}`: it has those of {_some(self.units[by])}")
         if found.shape != (max(dim.rows, 1), dim.size):
@@ -49,7 +50,7 @@ class Scores:
 
     def of_block(self, block: str, by: str) -> float:
         """The score of a block by its id. Raises PassError where the estimator did not measure it."""
-        found = self._by(self.blocks, by, "blocks").get(block)
+        found = _estimator(self.blocks, by, "blocks").get(block)
         if found is None:
             raise PassError(f"`{by}` has no score of the block `{block}`: it has those of {_some(self.blocks[by])}")
         return found
@@ -62,10 +63,11 @@ class Scores:
         }
         return dataclasses.replace(self, units=units)
 
-    def _by(self, kind: Mapping[str, Mapping[str, Any]], by: str, what: str) -> Mapping[str, Any]:
-        if by not in kind:
-            raise UnknownName(f"scores of {what}", by, kind)
-        return kind[by]
+
+def _estimator(kind: Mapping[str, Mapping[str, T]], by: str, what: str) -> Mapping[str, T]:
+    if by not in kind:
+        raise UnknownName(f"scores of {what}", by, kind)
+    return kind[by]
 
 
 def _kept(dim: Dim, values: Values, chosen: Selections) -> Values:
@@ -73,6 +75,6 @@ def _kept(dim: Dim, values: Values, chosen: Selections) -> Values:
     return np.take_along_axis(rows, np.broadcast_to(chosen.rows(dim), (len(rows), chosen.size(dim))), axis=1)
 
 
-def _some(names: Mapping[str, Any]) -> str:
+def _some(names: Iterable[str]) -> str:
     listed = [f"`{n}`" for n in names]
     return ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
