@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archc.passes import drop_layers
+from archc.passes import drop_layers, merge_experts, merge_groups, merge_kv_heads  # noqa: F401
 from archc.passes.base import Context, Pass, pass_class, register_pass, registered_passes
 from archc.passes.pipeline import Pipeline, apply
 

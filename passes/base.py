@@ -41,14 +41,15 @@ class Pass:
     """Base of every pass.
 
     `requires` are facts that must hold before it, `provides` those that hold after it, `breaks` those that no longer
-    do; the pipeline checks them before anything runs. `Examples` are options that the pass contract runs on the zoo's
-    `tiny-hybrid`.
+    do; the pipeline checks them before anything runs. `approximate` passes have no exact counterpart in the old model
+    (they average, or start anew). `Examples` are options that the pass contract runs on the zoo's `tiny-hybrid`.
     """
 
     name: ClassVar[str]
     requires: ClassVar[frozenset[str]] = frozenset()
     provides: ClassVar[frozenset[str]] = frozenset()
     breaks: ClassVar[frozenset[str]] = frozenset()
+    approximate: ClassVar[bool] = False
     Examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
 
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
