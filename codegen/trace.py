@@ -135,3 +135,6 @@ class _Names:
         if exposed is None or value is None:
             return value
         return self._tracer.create_proxy("call_module", exposed, (value,), {})
+
+    def probe(self, *args: Any, **kwargs: Any) -> None:
+        """See `Maths.probe`: emitted code has no estimators."""

@@ -6,8 +6,9 @@ Oracles and importance estimators use it, and emitted code is compared with it. 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archc.ir.dims import Axis, Concat, Dim
 from archc.ir.expr import Expr
@@ -22,6 +23,23 @@ if TYPE_CHECKING:
     from archc.kernels.reference import LayerState
 
 Masks = Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A value of a run: the output of a node (`name` is empty), or what its maths taps or probes under a name.
+
+    `axes` lay out the trailing axes of `read()`, which is to be called at once or never; `at` as for `Maths.probe`.
+    """
+
+    node: Node
+    name: str
+    axes: tuple[Axis, ...]
+    read: Callable[[], Tensor]
+    at: Tensor | None = None
+
+
+Watch: TypeAlias = "Callable[[Reading], None]"
 
 
 class GraphState:
@@ -89,11 +107,14 @@ def execute(
     *,
     state: GraphState | None = None,
     outputs: Collection[str] | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Tensor]:
     """Run the graph; returns outputs by name and taps by name.
 
-    `inputs` is tokens [B, L], or a mapping with `tokens` and optionally `segments` [B, L] (packed documents).
-    `taps` name nodes (their output) or `<node id>.<tap>` values that the maths declares. `masks` maps dim names to
+    `inputs` is tokens [B, L], or a mapping with `tokens` and optionally `segments` [B, L] (packed documents) and
+    outputs of nodes, which then do not run.
+    `taps` name nodes (their output) or `<node id>.<tap>` values that the maths declares. `watch` is shown each value
+    as it is computed: outputs, taps and probes. `masks` maps dim names to
     1-D (or [outer units, size]) keep-masks, applied wherever that dim is on the axes of a node's output or tap.
     `state` continues sequences. `outputs` limits the work to what they need; MTP is left out when there is a state.
     Raises WeightError when weights are missing or misshapen, UnknownName for a tap or output that does not exist.
@@ -102,8 +123,8 @@ def execute(
     segments = values.pop("segments", None)
     wanted = _wanted(graph, outputs, skip_mtp=state is not None)
     check_weights(graph, weights)
-    run = _Run(graph, weights, segments, state, frozenset(taps), masks or {})
-    for node in _needed(graph, [*wanted.values(), *run.tapped_nodes()]):
+    run = _Run(graph, weights, segments, state, frozenset(taps), masks or {}, watch)
+    for node in _needed(graph, [*wanted.values(), *run.tapped_nodes()], values):
         values[node.id] = run.node(node, [values[i] for i in node.inputs])
     if state is not None:
         state.advance(next(iter(values.values())).shape[1])
@@ -131,12 +152,12 @@ def _wanted(graph: Graph, outputs: Collection[str] | None, *, skip_mtp: bool) ->
     return {n: i for n, i in chosen.items() if not (skip_mtp and n.startswith("mtp"))}
 
 
-def _needed(graph: Graph, ends: Collection[str]) -> Iterator[Node]:
-    needed = set(ends)
+def _needed(graph: Graph, ends: Collection[str], known: Collection[str]) -> Iterator[Node]:
+    needed, have = set(ends), frozenset(known)
     for node in reversed(graph.nodes):
-        if node.id in needed:
+        if node.id in needed and node.id not in have:
             needed.update(node.inputs)
-    return (n for n in graph.nodes if n.id in needed)
+    return (n for n in graph.nodes if n.id in needed and n.id not in have)
 
 
 class _Run:
@@ -150,9 +171,10 @@ class _Run:
         state: GraphState | None,
         taps: frozenset[str],
         masks: Masks,
+        watch: Watch | None = None,
     ) -> None:
         self.graph, self.weights, self.segments, self.state = graph, weights, segments, state
-        self.taps, self.masks = taps, masks
+        self.taps, self.masks, self.watch = taps, masks, watch
         self.found: dict[str, Tensor] = {}
         for name in masks:
             if name not in graph.dims:
@@ -178,15 +200,23 @@ class _Run:
         state = self.state.layers.get(node.id) if self.state is not None else None
         maths = OpScope(node.op, params, segments=self.segments, state=state, run=self, node_id=node.id)
         result = self.mask(node.op.forward(maths, *inputs), node.op.output(), 0.0)
-        if node.id in self.taps:
-            self.found[node.id] = result
+        self.read(node, "", lambda: result, node.op.output())
         return result
 
-    def value(self, name: str, value: Tensor, axes: tuple[Axis, ...], fill: float) -> Tensor:
+    def value(self, node_id: str, name: str, value: Tensor, axes: tuple[Axis, ...], fill: float) -> Tensor:
         value = self.mask(value, axes, fill)
-        if name in self.taps:
-            self.found[name] = value
+        self.read(self.graph.by_id[node_id], name, lambda: value, axes)
         return value
+
+    def read(
+        self, node: Node, name: str, value: Callable[[], Tensor], axes: tuple[Axis, ...], at: Tensor | None = None
+    ) -> None:
+        """A value to whoever asked for it."""
+        full = f"{node.id}.{name}" if name else node.id
+        if full in self.taps:
+            self.found[full] = value()
+        if self.watch is not None:
+            self.watch(Reading(node, name, tuple(a for a in axes if not (isinstance(a, Dim) and a.free)), value, at))
 
     def mask(self, value: Tensor, axes: tuple[Axis, ...], fill: float) -> Tensor:
         """`value` with masked units of its trailing axes replaced by `fill`."""
@@ -230,7 +260,12 @@ class OpScope:
         """See `Maths.tap`."""
         if self._run is None or value is None:
             return value
-        return self._run.value(f"{self._node_id}.{name}", value, axes, fill)
+        return self._run.value(self._node_id, name, value, axes, fill)
+
+    def probe(self, name: str, value: Callable[[], Any], *axes: Axis, at: Any = None) -> None:
+        """See `Maths.probe`."""
+        if self._run is not None:
+            self._run.read(self._run.graph.by_id[self._node_id], name, value, axes, at)
 
 
 def constants(op: Op) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from archc.kernels.errors import GraphError, UnknownName
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archc.ir.selection import Selections
+
 T = TypeVar("T", bound="Op")
 
 # Symbols of a workload, beside an op's own dims, in which costs are expressed (per sequence).
@@ -127,6 +129,13 @@ class Maths(Protocol):
         A masked unit reads as `fill`. None passes through."""
         ...
 
+    def probe(self, name: str, value: Callable[[], Tensor], *axes: Axis, at: Tensor | None = None) -> None:
+        """Declare a value that only estimators read, its trailing axes laid out as `axes`; nothing is masked there.
+
+        `value` is computed when it is read, at once or never. With `at`, indices [..., K], the value is [..., K, *]:
+        of the first of `axes` only the units `at` are there, all others are zero."""
+        ...
+
 
 class DimMaker:
     """Makes the dims of one node: `d("d_ff", 4096)` is the Dim `<node id>.d_ff`, or a shared one by role."""
@@ -151,6 +160,8 @@ class Op:
     optional: ClassVar[frozenset[str]] = frozenset()
     # Taps that emitted modules offer by name, as the module `<name>`: what training wants to watch (router logits).
     exposes: ClassVar[Mapping[str, str]] = {}
+    # Where the activations of a dim's units are, by role: a tap or probe, "" for the output. Else the first tap of it.
+    scored: ClassVar[Mapping[str, str]] = {}
     # Role of the dim whose units each token chooses among (experts): they may lie on several devices, see `spread`.
     spreads: ClassVar[str] = ""
     # The fields a spec gives for this op (a frozen dataclass), None for ops that only the builder makes.
@@ -268,6 +279,13 @@ class Op:
     def with_dims(self, change: Callable[[Dim], Dim]) -> Self:
         """The same op with every dim replaced."""
         return dataclasses.replace(self, **{role: change(d) for role, d in self.dims.items()})
+
+    def selected(self, chosen: Selections, *, as_zeroed: bool = False) -> tuple[Self, Mapping[str, float]]:
+        """The op with units of its dims kept as chosen, and factors on parameters that keep its function by name.
+
+        Norms take their statistics over the kept units; `as_zeroed` makes them give what they gave where the others
+        are zero. Raises GraphError where no factor does that."""
+        return self.with_dims(chosen.resized), {}
 
     def expr(self, axis: Axis) -> Expr:
         """The size of an axis as an expression over roles."""

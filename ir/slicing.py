@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from archc.ir.dims import Axis
 from archc.ir.graph import Graph
 from archc.ir.selection import Selection, Selections
 from archc.ir.verify import verify
-from archc.ir.weight_expr import Old, Reshape, Take, WeightExpr
+from archc.ir.weight_expr import Affine, Old, Reshape, Take, WeightExpr
 from archc.ir.weightmap import WeightMap
 from archc.kernels.errors import GraphError
 
 
-def select(graph: Graph, chosen: Selections | Iterable[Selection]) -> tuple[Graph, WeightMap]:
+def select(
+    graph: Graph, chosen: Selections | Iterable[Selection], *, as_zeroed: bool = False
+) -> tuple[Graph, WeightMap]:
     """The graph with dims cut down (or permuted) as chosen, and the map that carries its weights.
 
-    Raises GraphError for a dim that the graph lacks or that does not permit it: a `fixed` dim stays whole, a
-    `pairs` dim is not cut here, since its pairs carry frequencies that must follow.
+    The result is the old graph with the other units zeroed, every norm's statistics taken over the kept units of its
+    group; with `as_zeroed` over all of them. Raises GraphError for a dim that the graph lacks or that does not permit
+    it: a `fixed` dim stays whole, a `pairs` dim is cut and permuted in whole pairs.
     """
     selections = chosen if isinstance(chosen, Selections) else Selections(list(chosen))
     _permitted(graph, selections)
-    made = verify(graph.with_dims(selections.resized))
-    scopes = graph.scopes
-    params = {}
-    for node, param in graph.params():
-        key = f"{scopes[node.id]}.{param.name}"
-        params[key] = sliced(Old(key), param.axes, selections)
-    return made, WeightMap(params)
+    nodes, params = [], {}
+    for node in graph.nodes:
+        op, factors = node.op.selected(selections, as_zeroed=as_zeroed)
+        nodes.append(dataclasses.replace(node, op=op))
+        for param in () if node.owner else node.op.params():
+            key = f"{graph.scopes[node.id]}.{param.name}"
+            params[key] = _scaled(sliced(Old(key), param.axes, selections), factors.get(param.name, 1.0))
+    return verify(dataclasses.replace(graph, nodes=tuple(nodes))), WeightMap(params)
+
+
+def _scaled(x: WeightExpr, factor: float) -> WeightExpr:
+    return x if math.isclose(factor, 1.0, rel_tol=1e-15) else Affine(x, scale=factor)
 
 
 def carried(old: Graph, new: Graph) -> WeightMap:
@@ -102,7 +114,15 @@ def _permitted(graph: Graph, chosen: Mapping[str, Selection]) -> None:
         known = graph.dims.get(name)
         if known is None or known.size != selection.dim.size:
             problems.append(f"`{name}`[{selection.dim.size}] is no dim of this graph")
-        elif known.order != "free" and not selection.is_identity:
-            problems.append(f"`{name}` is {known.order}: its units cannot be chosen or reordered freely")
+        elif known.order == "fixed" and not selection.is_identity:
+            problems.append(f"`{name}` is fixed: its units cannot be chosen or reordered")
+        elif known.order == "pairs" and not _keeps_pairs(selection):
+            problems.append(f"`{name}` is pairs: channel i goes with channel i + {known.size // 2}, kept in order")
     if problems:
         raise GraphError("selection refused: " + "; ".join(problems))
+
+
+def _keeps_pairs(selection: Selection) -> bool:
+    """Whether the kept channels are whole rotary pairs: the first of each, then the second of each."""
+    first, second = np.split(selection.index, 2, axis=1) if selection.kept % 2 == 0 else (selection.index, None)
+    return second is not None and bool((second == first + selection.dim.size // 2).all())

@@ -5,6 +5,7 @@ from archc.ir.ops import (  # noqa: F401
     embedding,
     joints,
     latent_moe,
+    linear,
     lm_head,
     mamba2,
     mlp,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from annotated_types import Gt, Le
@@ -33,6 +34,8 @@ from archc.ir.op import (
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from archc.ir.selection import Selections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +167,22 @@ class Attention(Op):
             init_std=self.init_std,
         )
 
+    def selected(self, chosen: Selections, *, as_zeroed: bool = False) -> tuple[Self, Mapping[str, float]]:
+        """Rotated pairs keep their frequencies; queries grow by what the scale of the softmax would shrink them."""
+        made, _ = super().selected(chosen)
+        if self.head_dim.name not in chosen or chosen[self.head_dim.name].is_identity:
+            return made, {}
+        if self.rope is not None:
+            pairs = chosen.rows(self.head_dim)[0][: made.head_dim.size // 2]
+            made = dataclasses.replace(made, rope=_kept_pairs(self.rope, self.head_dim.size, pairs.tolist()))
+        ratio = self.head_dim.size / made.head_dim.size
+        if self.qk_norm_eps is None:
+            return made, dict.fromkeys(("q_proj", "q_bias"), math.sqrt(1 / ratio))
+        if not as_zeroed:
+            return made, {"q_norm": math.sqrt(1 / ratio)}
+        # The norms of queries and keys give each sqrt(ratio) more, and the softmax takes one of the two back.
+        return dataclasses.replace(made, qk_norm_eps=self.qk_norm_eps * ratio), {"k_norm": math.sqrt(ratio)}
+
     @property
     def heads(self) -> Product:
         """n_heads = n_kv_heads * queries_per_kv."""
@@ -285,6 +304,17 @@ def _check_rope(rope: Rope) -> Iterator[tuple[str, str, str]]:
     if scaling is not None and scaling.kind == "llama3" and not scaling.low_freq_factor < scaling.high_freq_factor:
         got = f"got {scaling.low_freq_factor:g} and {scaling.high_freq_factor:g}"
         yield "rope", f"`low_freq_factor` must be below `high_freq_factor`: {got}", ""
+
+
+def _kept_pairs(rope: Rope, head_dim: int, pairs: list[int]) -> Rope:
+    """The embedding of some of the rotated pairs, each at the frequency it had."""
+    from archc.kernels.reference import rotary_frequencies
+
+    scaling = None if rope.scaling is None else asdict(rope.scaling)
+    given = {"theta": rope.theta, "partial": rope.partial, "scaling": scaling, "frequencies": rope.frequencies}
+    had = rotary_frequencies(head_dim, **given)[0].tolist()  # type: ignore[arg-type]
+    scales = scaling if scaling is not None and scaling["kind"] == "yarn" else None  # else all in the frequencies
+    return replace(rope, scaling=rope.scaling if scales else None, frequencies=tuple(had[i] for i in pairs))
 
 
 def _channel_order(rope: Rope | None) -> str:

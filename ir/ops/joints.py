@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Self
 
 from archc.ir.dims import Axis, Dim, concat
 from archc.ir.op import ONES, Init, Maths, Op, Param, op, stream
+from archc.ir.ops.norms import norms_as_zeroed
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from archc.ir.selection import Selections
 
 
 @op("add")
@@ -72,6 +75,12 @@ class MTPJoint(Op):
         yield Param("embed_norm", (self.d_model,), ONES)
         yield Param("hidden_norm", (self.d_model,), ONES)
         yield Param("proj", (self.d_model, pair), Init("normal", (self.init_std,)), contracts=pair)
+
+    def selected(self, chosen: Selections, *, as_zeroed: bool = False) -> tuple[Self, Mapping[str, float]]:
+        """With zeros both norms are over all units."""
+        made, factors = super().selected(chosen)
+        ratio = self.d_model.size / made.d_model.size
+        return norms_as_zeroed(made, ratio, "embed_norm", "hidden_norm") if as_zeroed else (made, factors)
 
     def inputs(self) -> tuple[tuple[Axis, ...], ...]:
         return (stream(self.d_model), stream(self.d_model))

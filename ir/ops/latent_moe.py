@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from typing_extensions import Doc
@@ -29,6 +30,8 @@ class LatentMoE(MoE):
     """LatentMoE: experts of width `latent` between a down- and an up-projection; router and shared expert stay at
     d_model (Nemotron 3 white paper, arXiv 2512.20856, section 2.2).
     """
+
+    scored = MappingProxyType({**MoE.scored, "latent": "mixed"})
 
     latent: Dim
 
@@ -69,7 +72,8 @@ class LatentMoE(MoE):
         tokens = x.reshape(-1, m.d_model)  # [T, D]
         weights, experts = self._choose(m, tokens)
         z = m.tap("latent", linear(tokens, m.latent_down), self.latent)  # [T, latent]
-        y = linear(self._mix(m, z, weights, experts), m.latent_up).view(x.shape)  # [B, L, D]
+        mixed = m.tap("mixed", self._mix(m, z, weights, experts), self.latent)  # [T, latent]
+        y = linear(mixed, m.latent_up).view(x.shape)  # [B, L, D]
         if self.shared_d_ff is not None:
             y = y + self._shared_forward(m, x)
         return y

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from annotated_types import Ge, Gt, Le
@@ -15,9 +16,12 @@ from archc.ir.dims import Axis, Concat, Dim, Product, concat
 from archc.ir.expr import Num, ceil, minimum
 from archc.ir.fields import Deviation, Eps, Size, divisors
 from archc.ir.op import ONES, TOKENS_SYM, ZEROS, Contraction, DimMaker, Init, Maths, Op, Param, State, Value, op, stream
+from archc.ir.ops.norms import norms_as_zeroed
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from archc.ir.selection import Selections
 
 Bounds = tuple[Annotated[float, Ge(0)], Annotated[float, Gt(0), Le(math.inf)]]  # no upper bound at infinity
 
@@ -31,6 +35,7 @@ class Mamba2(Op):
 
     letter = "M"
     optional = frozenset({"in_proj_bias", "conv_bias", "out_proj_bias"})
+    scored = MappingProxyType({"n_groups": "x", "heads_per_group": "x", "head_dim": "x", "d_state": "B"})
 
     d_model: Dim
     n_groups: Dim
@@ -138,6 +143,12 @@ class Mamba2(Op):
             return made
         return dataclasses.replace(made, norm_groups=self.norm_groups // self.n_groups.size * made.n_groups.size)
 
+    def selected(self, chosen: Selections, *, as_zeroed: bool = False) -> tuple[Self, Mapping[str, float]]:
+        """With zeros each part of the gated norm has its old width."""
+        made, factors = super().selected(chosen)
+        ratio = (self.d_inner.size / self.norm_groups) / (made.d_inner.size / made.norm_groups)
+        return norms_as_zeroed(made, ratio, "norm") if as_zeroed else (made, factors)
+
     @property
     def heads(self) -> Product:
         """n_heads = n_groups * heads_per_group."""
@@ -223,6 +234,7 @@ class Mamba2(Op):
         (u,) = inputs
         batch, tokens, _ = u.shape  # [B, L, D]
         z, x_bc, dt = split(linear(u, m.in_proj, m.in_proj_bias), (m.d_inner, m.d_conv, m.n_heads))
+        m.probe("x", lambda: x_bc[..., : m.d_inner].unflatten(-1, (m.n_heads, m.head_dim)), self.heads, self.head_dim)
         x_bc = silu(causal_conv1d(x_bc, m.conv_weight, m.conv_bias, m.segments, m.state))
         x, B, C = split(x_bc, (m.d_inner, m.d_bc, m.d_bc))
         x = x.view(batch, tokens, m.n_heads, m.head_dim)  # [B, L, H, P]

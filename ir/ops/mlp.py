@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from typing_extensions import Doc
@@ -27,6 +28,7 @@ class MLP(Op):
 
     letter = "-"
     exact = frozenset({"d_ff"})
+    scored = MappingProxyType({"d_ff": "hidden"})
     optional = frozenset({"up_bias", "gate_bias", "down_bias"})
 
     d_model: Dim
@@ -97,6 +99,7 @@ class MLP(Op):
 
         (x,) = inputs
         h = linear(x, m.up_proj, m.up_bias)  # [B, L, F]
+        m.probe("up", lambda: h, self.d_ff)
         h = gate_unit(self, m, linear(x, m.gate_proj, m.gate_bias), h) if self.gated else unit(self, h)
         h = m.tap("hidden", h, self.d_ff)
         return linear(h, m.down_proj, m.down_bias)

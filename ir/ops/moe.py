@@ -59,6 +59,7 @@ class MoE(Op):
     optional = frozenset({"router_bias", "correction_bias", "up_bias", "gate_proj", "gate_bias", "down_bias"})
     exposes = MappingProxyType({"experts": "router_logits", "choice": "router_choice"})
     spreads = "experts"
+    scored = MappingProxyType({"experts": "expert_out", "d_ff": "expert_hidden", "shared_d_ff": "shared"})
 
     d_model: Dim
     experts: Dim
@@ -247,7 +248,22 @@ class MoE(Op):
             y = held_expert_mlp(x, weights, experts, m.first_held, m.up_proj, down, **more)
         else:
             y = expert_mlp(x, weights, experts, m.up_proj, down, **more)
+            self._probe_experts(m, x, weights, experts)
         return y
+
+    def _probe_experts(self, m: Maths, x: Any, weights: Any, experts: Any) -> None:
+        """What each expert of a token has inside, and what it adds: its output times its weight."""
+        from archc.kernels.reference import expert_hidden, expert_outputs
+
+        def hidden() -> Any:
+            unit = {"activation": self.activation, "alpha": m.alpha, "limit": m.limit}
+            return expert_hidden(x, experts, m.up_proj, m.gate_proj, m.up_bias, m.gate_bias, **unit)
+
+        def out() -> Any:
+            return expert_outputs(hidden(), weights, experts, m.down_proj, m.down_bias)
+
+        m.probe("expert_hidden", hidden, self.experts, self.d_ff, at=experts)
+        m.probe("expert_out", out, self.experts, self.expert_width, at=experts)
 
     def _shared_forward(self, m: Maths, x: Any) -> Any:
         from archc.kernels.reference import linear

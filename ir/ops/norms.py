@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from archc.ir.dims import Axis, Dim
 from archc.ir.op import ONES, ZEROS, Maths, Op, Param, op, stream
+from archc.kernels.errors import GraphError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archc.ir.selection import Selections
+
+T = TypeVar("T", bound=Op)
+
 
 class _Norm(Op):
     """A norm over d_model: same axes in and out."""
+
+    scored = MappingProxyType({"d_model": ""})
 
     d_model: Dim
     eps: float
@@ -31,6 +41,11 @@ class RMSNorm(_Norm):
 
     d_model: Dim
     eps: float = 1e-5
+
+    def selected(self, chosen: Selections, *, as_zeroed: bool = False) -> tuple[Self, Mapping[str, float]]:
+        """With zeros the mean is over all units."""
+        made, factors = super().selected(chosen)
+        return norms_as_zeroed(made, self.d_model.size / made.d_model.size, "weight") if as_zeroed else (made, factors)
 
     def params(self) -> Iterator[Param]:
         yield Param("weight", (self.d_model,), ONES)
@@ -56,6 +71,12 @@ class LayerNorm(_Norm):
     eps: float = 1e-5
     zero_centred: bool = False
 
+    def selected(self, chosen: Selections, *, as_zeroed: bool = False) -> tuple[Self, Mapping[str, float]]:
+        """A mean over other widths is no factor."""
+        if as_zeroed and chosen.size(self.d_model) != self.d_model.size:
+            raise GraphError("a layer norm subtracts a mean: no factor makes it what it is with zeros")
+        return super().selected(chosen)
+
     def params(self) -> Iterator[Param]:
         yield Param("weight", (self.d_model,), ZEROS if self.zero_centred else ONES)
         yield Param("bias", (self.d_model,), ZEROS)
@@ -70,3 +91,11 @@ class LayerNorm(_Norm):
         (x,) = inputs
         norm = layer_norm_1p if self.zero_centred else layer_norm
         return norm(x, m.weight, m.bias, m.eps)
+
+
+def norms_as_zeroed(made: T, ratio: float, *weights: str) -> tuple[T, dict[str, float]]:
+    """An op whose RMS norms give what they gave over `ratio` times as many units, the others zero.
+
+    Its mean square is `ratio` times what it was: so is `eps`, and the root of that comes back into the weights."""
+    eps = made.attributes["eps"] * ratio
+    return dataclasses.replace(made, **{"eps": eps}), dict.fromkeys(weights, math.sqrt(ratio))

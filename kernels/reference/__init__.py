@@ -13,7 +13,7 @@ from archc.kernels.reference.activations import clamped_swiglu, gelu, gelu_tanh,
 from archc.kernels.reference.attention import attention, sink_attention, sliding_attention
 from archc.kernels.reference.conv import causal_conv1d
 from archc.kernels.reference.linear import clamp, concat_last, embedding, linear, split, widen
-from archc.kernels.reference.moe import expert_mlp, held_expert_mlp, route
+from archc.kernels.reference.moe import expert_hidden, expert_mlp, expert_outputs, held_expert_mlp, route
 from archc.kernels.reference.norms import gated_rms_norm, layer_norm, layer_norm_1p, rms_norm
 from archc.kernels.reference.rope import rotary, rotary_frequencies
 from archc.kernels.reference.segments import segment_positions, segment_runs, shift_left
@@ -29,7 +29,9 @@ __all__ = [
     "concat_last",
     "decay_rates",
     "embedding",
+    "expert_hidden",
     "expert_mlp",
+    "expert_outputs",
     "gated_rms_norm",
     "gelu",
     "gelu_tanh",

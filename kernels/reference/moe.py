@@ -86,6 +86,49 @@ def expert_mlp(
 
 
 @primitive
+def expert_hidden(
+    x: torch.Tensor,
+    experts: torch.Tensor,
+    up: torch.Tensor,
+    gate: torch.Tensor | None = None,
+    up_bias: torch.Tensor | None = None,
+    gate_bias: torch.Tensor | None = None,
+    *,
+    activation: str,
+    alpha: float = 1.702,
+    limit: float = 7.0,
+) -> torch.Tensor:
+    """What each token's K experts have before their down-projection, [T, K, F]; arguments as for `expert_mlp`."""
+    made = x.new_empty(*experts.shape, up.shape[1])
+    for e in experts.unique().tolist():
+        tokens, choices = (experts == e).nonzero(as_tuple=True)
+        h = F.linear(x[tokens], up[e], None if up_bias is None else up_bias[e])
+        g = None if gate is None else F.linear(x[tokens], gate[e], None if gate_bias is None else gate_bias[e])
+        made[tokens, choices] = expert_unit(h, g, activation, alpha, limit)
+    return made
+
+
+@primitive
+def expert_outputs(
+    hidden: torch.Tensor,
+    weights: torch.Tensor,
+    experts: torch.Tensor,
+    down: torch.Tensor,
+    down_bias: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The weighted output of each of a token's K experts, [T, K, D]: their sum is that of `expert_mlp`.
+
+    hidden [T, K, F] is that of `expert_hidden`, weights and experts [T, K].
+    """
+    made = hidden.new_empty(*experts.shape, down.shape[2])
+    for e in experts.unique().tolist():
+        pairs = (experts == e).nonzero(as_tuple=True)
+        y = hidden[pairs] @ down[e]
+        made[pairs] = y if down_bias is None else y + down_bias[e]
+    return (made * weights[..., None]).to(hidden.dtype)
+
+
+@primitive
 def held_expert_mlp(
     x: torch.Tensor,
     weights: torch.Tensor,
