@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from archc.hub.config import Config, config_file, named_in_errors, read_config
-from archc.hub.family import families, family_of
+from archc.hub.config import CARRIED, Config, config_file, named_in_errors, read_config
+from archc.hub.family import Family, families, family_of, shorten
 from archc.kernels.errors import ArchcError, UnknownName, UnsupportedError, quoted
 from archc.spec.model import Spec
 
@@ -39,23 +39,40 @@ def spec_from_config(source: Path | str | Mapping[str, Any], name: str = "") -> 
 
 
 def config_of(spec: Spec, family: str = "", source: Config | None = None) -> Config:
-    """The Hugging Face config of a spec, of the first family that can express it unless one is named.
+    """The Hugging Face config of a spec: of `family`, else of that of `source`, else of the first that can express it.
 
     Fields of `source` that say nothing of the architecture travel along. Raises UnknownName for a family that there
-    is not, UnsupportedError, listing all, for what the family cannot express."""
+    is not, UnsupportedError, listing all, for what the family (the nearest one, if none is named) cannot express."""
     known = families()
     if family and family not in known:
         raise UnknownName("model_type", family, known)
     source = source if source is not None else {"torch_dtype": _torch_dtype(spec)}
     if family:
         return known[family].write(spec, source)
-    refusals = []
-    for one in known.values():
-        try:
-            return one.write(spec, source)
-        except UnsupportedError as error:
-            refusals.append(str(error).splitlines()[0])
-    raise UnsupportedError("\n".join([f"no foreign family can express `{spec.name}`:", *refusals]))
+    own = source.get("model_type")
+    for one in sorted(known.values(), key=lambda one: one.model_type != own):
+        kept = source if one.model_type == own else _carried(source, one)
+        if not one.violations(spec, kept):
+            return one.write(spec, kept)
+    near = nearest_family(spec, known.values())
+    lines = shorten([str(one) for one in near.violations(spec)])
+    others = ", ".join(name for name in known if name != near.model_type)
+    head = f"no foreign family can express `{spec.name}`; `{near.model_type}` comes nearest, and cannot say:"
+    raise UnsupportedError("\n".join([head, *lines, f"further off are {others}"]))
+
+
+def nearest_family(spec: Spec, among: Iterable[Family]) -> Family:
+    """The family with the fewest violations; one that concerns the whole model counts as one in each layer."""
+
+    def distance(one: Family) -> int:
+        return sum(1 if v.at.scope else len(spec.layers) for v in one.violations(spec))
+
+    return min(among, key=distance)
+
+
+def _carried(source: Config, family: Family) -> Config:
+    """What travels from one family's config to another's."""
+    return {k: v for k, v in source.items() if k in CARRIED | family.harmless}
 
 
 def _torch_dtype(spec: Spec) -> str:

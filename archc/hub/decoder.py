@@ -10,7 +10,9 @@ from archc.hub.blocks import block
 from archc.hub.config import ACTIVATIONS, REQUIRED, Bind, Config, bind
 from archc.hub.entries import Entry, Shape, named
 from archc.hub.family import Family, Table
+from archc.hub.fit import Found, Rule
 from archc.hub.rope import ROPE_KEYS, read_rope, write_rope
+from archc.ir.graph import LAYERS
 from archc.ir.ops.attention import Rope
 from archc.kernels.errors import UnsupportedError, WeightError
 from archc.spec.model import Block, Spec
@@ -64,6 +66,23 @@ TIED = bind("tie_word_embeddings", "tied", type=bool, default=False)
 HIDDEN_ACT = bind("hidden_act", "mlp.activation", type=str, default="silu", values=ACTIVATIONS)
 
 
+def alternates(second: tuple[str, ...]) -> Rule:
+    """Attention, then a block of the kinds `second`, and so on; a missing block is found where the next one stands."""
+
+    def find(spec: Spec, tp: int) -> Iterator[Found]:
+        attention: tuple[str, ...] = ("attention",)
+        wanted = attention
+        for i, one in enumerate(spec.layers):
+            if one.kind not in wanted:
+                yield Found(f"{LAYERS}.{i}.mixer", "", one.kind, " or ".join(wanted))
+            stands_for = one.kind if one.kind in attention + second else wanted[0]
+            wanted = second if stands_for in attention else attention
+        if wanted == second or not spec.layers:
+            yield Found("", "", f"{len(spec.layers)} blocks, none after the last attention", " or ".join(second))
+
+    return Rule("alternates", "alternates attention and feed-forward, both in every layer", find, gates=True)
+
+
 class Decoder(Family):
     """Layers of attention and feed-forward, each with its norm before it."""
 
@@ -73,6 +92,8 @@ class Decoder(Family):
     theta: ClassVar[float] = 10000.0
     partial: ClassVar[float] = 1.0
     scaling: ClassVar[Config | None] = None
+    # Kinds of the second block of a layer.
+    second: ClassVar[tuple[str, ...]] = ("mlp",)
 
     # -- config -------------------------------------------------------------------------------------------------------
 
@@ -93,11 +114,11 @@ class Decoder(Family):
             blocks.append(self.feed_forward(config, made, layer))
         return tuple(blocks)
 
+    def rules(self) -> tuple[Rule, ...]:
+        return (alternates(self.second), *super().rules())
+
     def write_blocks(self, spec: Spec) -> Config:
-        first, second = spec.layers[::2], spec.layers[1::2]
-        alternating = len(first) == len(second) and {b.kind for b in first} == {"attention"}
-        if not alternating or any(b.kind == "attention" for b in second):
-            raise UnsupportedError(f"`{self.model_type}` alternates attention and feed-forward; this model does not")
+        first = spec.layers[::2]
         rope = first[0].fields.rope
         return {"num_hidden_layers": len(first)} | self.write_rope(rope) | self.write_windows(windows_of(spec))
 

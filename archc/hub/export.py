@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from archc.hub.bare_config import config_of
@@ -12,7 +13,7 @@ from archc.hub.config import Config, write_config
 from archc.hub.family import Family, Table, families
 from archc.hub.stream import run_into
 from archc.ir.weightmap import WeightMap
-from archc.kernels.errors import UnknownName
+from archc.kernels.errors import UnknownName, UnsupportedError
 from archc.spec.model import Spec, spec_from_graph
 
 TARGETS = ("hf",)
@@ -28,14 +29,16 @@ def export_checkpoint(
 ) -> Path:
     """Write a checkpoint as a Hugging Face folder: in the layout it was imported from, or its family's usual one.
 
-    `family` names the model_type; by default the one imported from, else the first that can express the model.
+    `family` names the model_type; by default the one imported from if it can still express the model, else the first
+    that can.
     Raises UnsupportedError, listing all, for what the family cannot express; nothing is written then."""
     if to not in TARGETS:
         raise UnknownName("export target", to, TARGETS)
     source = checkpoint if isinstance(checkpoint, CheckpointDir) else load_checkpoint(checkpoint)
-    spec = spec_from_graph(source.graph)
     origin = source.origin if source.origin and family in ("", source.origin.family) else None
-    config = config_of(spec, family or (origin.family if origin else ""), origin.config if origin else None)
+    with _offering_package(source):
+        spec = spec_from_graph(source.graph)
+        config = config_of(spec, family, origin.config if origin else None)
     made = families()[config["model_type"]]
     table = _table(made, spec, source, origin)
     weights = WeightMap.compose(_readable(source, table), _with_copies(table, made, origin))
@@ -44,6 +47,16 @@ def export_checkpoint(
         copy_carried(source.directory, folder)
         run_into(folder, weights, source.tensors, shards=_shards(origin, weights))
     return Path(out)
+
+
+@contextlib.contextmanager
+def _offering_package(source: CheckpointDir) -> Iterator[None]:
+    """Say, where no format can express a model, what can."""
+    try:
+        yield
+    except UnsupportedError as error:
+        error.args = (f"{error}\na package says any model: archc compile {source.directory} -o PACKAGE",)
+        raise
 
 
 def _table(family: Family, spec: Spec, source: CheckpointDir, origin: Origin | None) -> Table:

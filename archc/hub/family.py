@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from archc.hub.blocks import all_blocks, differences
 from archc.hub.config import REQUIRED, Bind, Config, bind, check_neutral, check_packing, unread
 from archc.hub.entries import Entry, Exprs, Shape
+from archc.hub.fit import Found, Rule, Violation, in_order, one_size, words
 from archc.hub.rules import broken_rules
 from archc.ir.build import Norm
 from archc.kernels.errors import UnknownName, UnsupportedError, WeightError
@@ -20,6 +21,8 @@ from archc.spec.model import Block, MTPSpec, Spec
 
 # How many names of a long list an error shows.
 SHOWN = 40
+# The rule that everything else in a model breaks which config.json has no words for.
+UNSAID = Rule("config", "config.json has words for all of it", lambda spec, tp: iter(()))
 INIT_STD = bind("initializer_range", "init_std", type=float, default=0.02)
 
 
@@ -90,6 +93,10 @@ class Family:
         """Config fields that tell the order of blocks and what differs between them."""
         raise NotImplementedError
 
+    def rules(self) -> tuple[Rule, ...]:
+        """What the family wants of a model, as far as it has a name; `violations` also finds the rest."""
+        return (words(self.binds), one_size(self.binds))
+
     def respelled(self, config: Config, spec: Spec) -> Config:
         """A config that says `spec` already, with the fields whose spelling the family prescribes."""
         return config
@@ -141,12 +148,36 @@ class Family:
             made.setdefault(kind, {})[name] = value
         return made
 
+    def violations(self, spec: Spec, source: Config | None = None) -> tuple[Violation, ...]:
+        """Everything for which the family cannot express a model, in a config that takes over fields of `source`."""
+        found = {rule: rule.violations(spec) for rule in self.rules()}
+        broken = [one for several in found.values() for one in several]
+        if any(rule.gates for rule, several in found.items() if several):
+            return in_order(spec, broken)
+        named = {(one.at.scope, one.at.field) for one in broken}
+        unsaid = [found for found in self._unsaid(spec, source or {}) if (found.scope, found.field) not in named]
+        return in_order(spec, [*broken, *(Violation(UNSAID.name, UNSAID.says, found) for found in unsaid)])
+
+    def _unsaid(self, spec: Spec, source: Config) -> list[Found]:
+        """What is lost when the model's config is read again."""
+        try:
+            said = self.read(self._config(spec, source), spec.name)
+        except (WeightError, UnsupportedError) as error:
+            return [Found("", "", line) for line in str(error).splitlines()]
+        return [Found(one.scope, one.field, one.b, one.a) for one in differences(said, spec)]
+
     def write(self, spec: Spec, source: Config | None = None) -> Config:
         """The config of a spec: `source` in its own words where it says the same model, but for what is prescribed;
         else its fields that say nothing of the architecture travel along.
 
         Raises UnsupportedError, listing all, for what the family cannot express."""
-        config = self._kept(spec, source) or self._made(spec, source or {})
+        config = self._kept(spec, source)
+        if config is None:
+            broken = self.violations(spec, source)
+            if broken:
+                lines = shorten([str(one) for one in broken])
+                raise UnsupportedError("\n".join([f"`{self.model_type}` cannot express this model:", *lines]))
+            config = self._config(spec, source or {})
         return config | {"model_type": self.model_type, "architectures": [self.architecture]}
 
     def _kept(self, spec: Spec, source: Config | None) -> Config | None:
@@ -161,18 +192,11 @@ class Family:
             return None
         return self.respelled({k: v for k, v in source.items() if k != "auto_map"}, spec)
 
-    def _made(self, spec: Spec, source: Config) -> Config:
+    def _config(self, spec: Spec, source: Config) -> Config:
         # A field of blocks that the model does not have stays as it was, unless its absence says something.
         replaced = self.more_keys | {k for one in self.binds if one.default is None for k in one.keys} | {"auto_map"}
         config = {k: v for k, v in source.items() if k not in replaced}
-        config |= self._written(spec, source) | self.write_blocks(spec)
-        try:
-            lost = differences(self.read(config, spec.name), spec)
-        except WeightError as error:
-            lost = [str(error)]
-        if lost:
-            raise UnsupportedError(f"`{self.model_type}` cannot express this model:\n" + "\n".join(shorten(lost)))
-        return config
+        return config | self._written(spec, source) | self.write_blocks(spec)
 
     def _written(self, spec: Spec, source: Config) -> Config:
         """The bound fields, under every spelling that `source` uses."""

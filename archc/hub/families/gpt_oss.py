@@ -26,6 +26,7 @@ class GptOss(Decoder):
 
     model_type = "gpt_oss"
     architecture = "GptOssForCausalLM"
+    second = ("moe",)
     layouts = ("plain", "mxfp4")
     theta = 150000.0
     scaling: ClassVar[Config | None] = {

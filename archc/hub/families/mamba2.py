@@ -10,7 +10,8 @@ from archc.hub.blocks import block
 from archc.hub.config import Bind, Config, bind
 from archc.hub.entries import Entry, Reshaped, Shape, named
 from archc.hub.family import Family, Table, family
-from archc.kernels.errors import UnsupportedError, WeightError
+from archc.hub.fit import Rule, kinds
+from archc.kernels.errors import WeightError
 from archc.spec.model import Block, Spec
 
 MIXER = {
@@ -81,9 +82,10 @@ class Mamba2(Family):
         one = block("mamba2", mixer | {"dt_limit": read_limit(config)})
         return (one,) * int(Bind("num_hidden_layers", ()).read(config))
 
+    def rules(self) -> tuple[Rule, ...]:
+        return (kinds(("mamba2",), "Mamba-2 mixers alone"), *super().rules())
+
     def write_blocks(self, spec: Spec) -> Config:
-        if any(b.kind != "mamba2" for b in spec.layers):
-            raise UnsupportedError("`mamba2` has Mamba-2 mixers alone; this model has other blocks")
         mixer = spec.layers[0].fields
         expand = mixer.n_heads * mixer.head_dim / spec.d_model
         limit = {} if mixer.dt_limit == NO_LIMIT else {"time_step_limit": list(mixer.dt_limit)}

@@ -11,11 +11,13 @@ from archc.hub.config import ACTIVATIONS, Bind, Config, bind
 from archc.hub.entries import Each, Entry, Shape, Turned, named
 from archc.hub.families.mamba2 import mixer_entries
 from archc.hub.family import Family, Table, family
+from archc.hub.fit import Rule, kinds
 from archc.kernels.errors import UnsupportedError, WeightError
 from archc.spec.model import Block, MTPSpec, Spec
 
 # Letters of `hybrid_override_pattern`, and both generations of names in `layers_block_type`.
 KINDS = {"M": "mamba2", "*": "attention", "-": "mlp", "E": "moe"}
+LETTER_OF = {kind: letter for letter, kind in KINDS.items()} | {"latent_moe": "E"}
 LETTERS = {
     "mamba": "M",
     "linear_attention": "M",
@@ -110,7 +112,7 @@ class NemotronH(Family):
             "mamba_dt_init_floor",
         ]
     )
-    binds = (
+    binds: ClassVar[tuple[Bind, ...]] = (
         bind("hidden_size", "d_model", default=4096),
         bind("vocab_size", "vocab", default=131072),
         bind("tie_word_embeddings", "tied", type=bool, default=False),
@@ -181,6 +183,10 @@ class NemotronH(Family):
         pattern = read_pattern(config, "mtp_hybrid_override_pattern", (MTP_LIST,)) or DEFAULT_MTP
         steps = Bind("archc_mtp_steps", (), default=1).read(config)
         return MTPSpec(layers=self._blocks(pattern, config, made), steps=steps)
+
+    def rules(self) -> tuple[Rule, ...]:
+        known = kinds(tuple(LETTER_OF), "Mamba-2, attention, feed-forward and experts, one a layer")
+        return (known, *super().rules())
 
     def respelled(self, config: Config, spec: Spec) -> Config:
         """Layers as patterns, which old engines and transformers 5 both load."""
@@ -272,12 +278,8 @@ def _letters(key: str, value: Any) -> str:
 
 
 def letters_of(blocks: tuple[Block, ...]) -> str:
-    """The layer pattern of some blocks. Raises UnsupportedError for a kind that the family lacks."""
-    letters = {kind: letter for letter, kind in KINDS.items()} | {"latent_moe": "E"}
-    strange = sorted({b.kind for b in blocks} - set(letters))
-    if strange:
-        raise UnsupportedError(f"`nemotron_h` has no {', '.join(strange)}")
-    return "".join(letters[b.kind] for b in blocks)
+    """The layer pattern of some blocks."""
+    return "".join(LETTER_OF[b.kind] for b in blocks)
 
 
 def read_bound(config: Config) -> tuple[float, float]:

@@ -23,6 +23,7 @@ class Qwen3Moe(Decoder):
     model_type = "qwen3_moe"
     architecture = "Qwen3MoeForCausalLM"
     constants: ClassVar[Mapping[str, Any]] = {"mlp.gated": True, "moe.gated": True, "moe.router": "softmax"}
+    second = ("mlp", "moe")
     layouts = ("separate", "fused")
     more_keys = Decoder.more_keys | {"use_sliding_window", "mlp_only_layers", "decoder_sparse_step"}
     binds = (
