@@ -234,7 +234,7 @@ class Mamba2(Op):
         (u,) = inputs
         batch, tokens, _ = u.shape  # [B, L, D]
         z, x_bc, dt = split(linear(u, m.in_proj, m.in_proj_bias), (m.d_inner, m.d_conv, m.n_heads))
-        m.probe("x", lambda: x_bc[..., : m.d_inner].unflatten(-1, (m.n_heads, m.head_dim)), self.heads, self.head_dim)
+        m.probe("x", lambda: x_bc[..., : m.d_inner].reshape(batch, tokens, m.n_heads, -1), self.heads, self.head_dim)
         x_bc = silu(causal_conv1d(x_bc, m.conv_weight, m.conv_bias, m.segments, m.state))
         x, B, C = split(x_bc, (m.d_inner, m.d_bc, m.d_bc))
         x = x.view(batch, tokens, m.n_heads, m.head_dim)  # [B, L, H, P]

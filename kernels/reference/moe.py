@@ -100,7 +100,7 @@ def expert_hidden(
 ) -> torch.Tensor:
     """What each token's K experts have before their down-projection, [T, K, F]; arguments as for `expert_mlp`."""
     made = x.new_empty(*experts.shape, up.shape[1])
-    for e in experts.unique().tolist():
+    for e in sorted(set(experts.flatten().tolist())):
         tokens, choices = (experts == e).nonzero(as_tuple=True)
         h = F.linear(x[tokens], up[e], None if up_bias is None else up_bias[e])
         g = None if gate is None else F.linear(x[tokens], gate[e], None if gate_bias is None else gate_bias[e])
@@ -121,7 +121,7 @@ def expert_outputs(
     hidden [T, K, F] is that of `expert_hidden`, weights and experts [T, K].
     """
     made = hidden.new_empty(*experts.shape, down.shape[2])
-    for e in experts.unique().tolist():
+    for e in sorted(set(experts.flatten().tolist())):
         pairs = (experts == e).nonzero(as_tuple=True)
         y = hidden[pairs] @ down[e]
         made[pairs] = y if down_bias is None else y + down_bias[e]
