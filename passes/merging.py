@@ -96,7 +96,7 @@ class MergePass(Pass):
 
     to: int | None = None
     groups: tuple[tuple[int, ...], ...] | None = None
-    layers: tuple[int, ...] | None = None
+    layers: tuple[int, ...] = ()
     by: str = ""
 
     approximate: ClassVar[bool] = True
