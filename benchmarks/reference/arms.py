@@ -39,7 +39,7 @@ class Comparison:
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
-STUDENT = 2**20 + 2**19  # tokens of a student's run: five minutes here where a teacher runs beside it
+STUDENT = 2**20  # tokens of a student's run: four to six minutes here with its teacher beside it
 _FROM_TEACHER = "teachers=[{model: {teacher}}]"
 _DISTILLED = ("losses=[logit_kd]", _FROM_TEACHER)
 

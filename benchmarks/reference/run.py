@@ -14,6 +14,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,10 @@ class Experiment:
         arguments = [*arm.arguments(budget=budget, seed=seed, teacher=str(self.teacher)), *self.overrides]
         teacher = sha256(self.teacher / WEIGHTS) if self.comparison.teacher else ""
         setting = setting_of([*arm.arguments(budget=budget, seed=seed, teacher=teacher), *self.overrides])
-        if any((r.what, r.setting) == (self.what, setting) for r in read(self.file)):
+        known = {r.what: r for r in read(self.file) if r.setting == setting}
+        if known and self.what not in known:  # an arm of another comparison too
+            append(self.file, replace(next(iter(known.values())), what=self.what, arm=arm.name))
+        if known:
             return
         folder = self.folder / self.what / f"{arm.name.replace(' ', '-').replace(',', '')}-{seed}"
         print(f"{self.what}: {arm.name}, seed {seed}, budget {budget}", flush=True)
