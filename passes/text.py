@@ -34,13 +34,18 @@ def _pass(line: Line) -> Pass:
         made = pass_class(name)
     except UnknownName as error:
         raise line.error(str(error), start) from None
+    return made(**options(line, made, start))
+
+
+def options(line: Line, made: type[Any], start: int) -> dict[str, Any]:
+    """The options of a frozen class that has a `name`, in braces if there are any, checked. Raises ParseError."""
     types = field_types(made)
     given = dict(_checked(line, types)) if line.peek() == "{" else {}
     required = [f.name for f in dataclasses.fields(made) if f.default is dataclasses.MISSING]
     missing = [f"`{n}`" for n in required if n not in given]
     if missing:
-        raise line.error(f"`{name}` needs {', '.join(missing)}", start)
-    return made(**given)
+        raise line.error(f"`{made.name}` needs {', '.join(missing)}", start)
+    return given
 
 
 def _checked(line: Line, types: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
