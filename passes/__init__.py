@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from archc.passes import drop_layers, merge_experts, merge_groups, merge_kv_heads  # noqa: F401
+from archc.passes import (  # noqa: F401
+    attention_to_mamba,
+    drop_blocks,
+    drop_layers,
+    drop_mtp,
+    merge_experts,
+    merge_groups,
+    merge_kv_heads,
+    prune,
+    prune_vocab,
+    reorder,
+    replace_linear,
+    tie_embeddings,
+    untie_embeddings,
+)
 from archc.passes.base import Context, Pass, pass_class, register_pass, registered_passes
 from archc.passes.pipeline import Pipeline, apply
 

@@ -46,11 +46,23 @@ class Pass:
     """
 
     name: ClassVar[str]
-    requires: ClassVar[frozenset[str]] = frozenset()
-    provides: ClassVar[frozenset[str]] = frozenset()
-    breaks: ClassVar[frozenset[str]] = frozenset()
     approximate: ClassVar[bool] = False
     Examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Facts that must hold before it; the pipeline checks them before anything runs."""
+        return frozenset()
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """Facts that hold after it."""
+        return frozenset()
+
+    @property
+    def breaks(self) -> frozenset[str]:
+        """Facts that no longer hold after it."""
+        return frozenset()
 
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
         """The new graph, and every weight of it over the old graph's. Raises PassError where it cannot apply."""

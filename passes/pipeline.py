@@ -43,7 +43,7 @@ class Pipeline:
         facts, problems = set(holds), []
         for one in self.passes:
             for fact in sorted(one.requires - facts):
-                makers = [p.name for p in registered_passes() if fact in p.provides]
+                makers = [p.name for p in registered_passes() if any(fact in p(**e).provides for e in p.Examples)]
                 hint = f": {' or '.join(makers)} provides it" if makers else ""
                 problems.append(f"`{one}` requires `{fact}`, which does not hold there{hint}")
             facts = (facts - one.breaks) | one.provides

@@ -1,0 +1,103 @@
+"""prune: fewer units of any dim of any op (width pruning)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from archc.ir.dims import Dim
+from archc.ir.graph import Graph
+from archc.ir.selection import Selection, Selections
+from archc.ir.slicing import select
+from archc.ir.weightmap import WeightMap
+from archc.kernels.errors import ArchcError, GraphError, PassError
+from archc.passes.base import Context, Pass, register_pass
+from archc.passes.ranking import dims_of, handed_on, kept, order_of
+from archc.passes.scores import Scores
+
+
+@register_pass("prune")
+class Prune(Pass):
+    """Keep `to` units of a dim, or the share `keep`, the most important ones `by` an estimator, in their order.
+
+    `dim` is a role: d_model, d_ff, queries_per_kv, n_kv_heads, head_dim, heads_per_group, d_state, n_groups, experts,
+    shared_d_ff, latent, or whatever another op declares; `n_heads` counts heads and takes them equally from every
+    group. `kind` and `layers` (positions) say of which ops. With `rescale_norm` RMS norms give what they gave where
+    the others are zero; else they take their statistics over the units that are left.
+
+    Minitron (Muralidharan et al. 2024), Minitron-SSM (Taghibakhshi et al. 2025, section 3): heads of Mamba-2 are
+    ranked within their group. Raises PassError for a size that is none, that breaks a rule of the op, or for a dim
+    whose units are not free.
+    """
+
+    dim: str
+    to: int | None = None
+    keep: float | None = None
+    by: str = "activation"
+    kind: str = ""
+    layers: tuple[int, ...] = ()
+    rescale_norm: bool = False
+    seed: int = 0
+
+    Examples = (
+        {"dim": "d_model", "to": 96, "by": "first"},
+        {"dim": "d_ff", "keep": 0.5, "by": "random", "kind": "moe", "seed": 3},
+        {"dim": "n_heads", "to": 4, "by": "first", "kind": "mamba2", "layers": (0,)},
+        {"dim": "head_dim", "keep": 0.5, "by": "random", "kind": "attention"},
+        {"dim": "d_state", "to": 16, "by": "random", "rescale_norm": True},
+    )
+
+    def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
+        """The narrower graph, and its weights taken from the old ones."""
+        try:
+            made, weights = select(graph, self.chosen(graph, ctx), as_zeroed=self.rescale_norm)
+        except (GraphError, PassError) as error:
+            raise self.error(str(error)) from None
+        self._check(graph, made)
+        return made, weights
+
+    def scores_after(self, graph: Graph, ctx: Context) -> Scores | None:
+        """Those of the units that are kept."""
+        return ctx.scores and handed_on(graph, ctx, self.chosen(graph, ctx)).scores
+
+    def chosen(self, graph: Graph, ctx: Context) -> Selections:
+        """What is kept of every dim that is meant. Raises PassError."""
+        if (self.to is None) == (self.keep is None):
+            raise self.error("give one of `to` (units) and `keep` (a share of them)")
+        try:
+            dims = dims_of(graph, self.dim, self.kind, self.layers)
+        except ArchcError as error:
+            raise self.error(str(error)) from None
+        return Selections([self._kept(dim, each, ctx) for dim, each in dims.values()])
+
+    def _kept(self, dim: Dim, each: int, ctx: Context) -> Selection:
+        order = order_of(dim, ctx, self.by, self.seed)
+        per_unit = dim.size // order.shape[1]  # two channels a rotary pair
+        count = self._size(dim, each)
+        if count % per_unit:
+            raise PassError(f"`{dim.name}` is kept in whole rotary pairs: got {count}")
+        return kept(dim, np.sort(order[:, : count // per_unit], axis=1))
+
+    def _size(self, dim: Dim, each: int) -> int:
+        """How many units of the dim are kept, of which there are `each` for a unit of the role."""
+        had = dim.size * each
+        step = math.lcm(dim.multiple_of, 2 if dim.order == "pairs" else 1)
+        if self.keep is not None:
+            if not 0 < self.keep <= 1:
+                raise PassError(f"`keep` is a share above 0 and up to 1: got {self.keep:g}")
+            return max(round(self.keep * dim.size / step), 1) * step
+        wanted = self.to or 0
+        if not 0 < wanted <= had:
+            raise PassError(f"`{dim.name}` has {had} `{self.dim}`: `to` is 1 to {had}, got {wanted}")
+        if wanted % each:
+            raise PassError(f"`{self.dim}` are taken equally from {each} groups: `to` is a multiple, got {wanted}")
+        return wanted // each
+
+    def _check(self, before: Graph, after: Graph) -> None:
+        """Rules between sizes that an op has, such as top_k and experts."""
+        for old, new in zip(before.nodes, after.nodes, strict=True):
+            if old.op == new.op or new.op.Fields is None:
+                continue
+            for _, message, _ in new.op.check(new.op.fields()):
+                raise self.error(f"{after.scopes[new.id]}: {message}")
