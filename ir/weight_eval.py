@@ -170,6 +170,14 @@ def _(expr: w.Affine, values: Sequence[Tensor]) -> Tensor:
 
 
 @_apply.register
+def _(expr: w.Scale, values: Sequence[Tensor]) -> Tensor:
+    x, by = values
+    shape = [-1 if axis == expr.axis else 1 for axis in range(x.ndim)]
+    wide = torch.promote_types(_wide(x).dtype, _wide(by).dtype)
+    return (x.to(wide) * by.to(wide).view(shape)).to(x.dtype)
+
+
+@_apply.register
 def _(expr: w.MatMul, values: Sequence[Tensor]) -> Tensor:
     a, b = values
     return (_wide(a) @ _wide(b)).to(a.dtype)

@@ -294,6 +294,33 @@ class Affine(Unary, Elementwise):
 
 
 @dataclass(frozen=True)
+class Scale(WeightExpr):
+    """`x` times the vector `by` along one axis, in fp32 (fp64 for fp64), rounded once at the end, as `x` is stored."""
+
+    x: WeightExpr
+    by: WeightExpr
+    axis: int
+
+    @property
+    def children(self) -> Children:
+        return (self.x, self.by)
+
+    def with_children(self, children: Children) -> WeightExpr:
+        x, by = children
+        return Scale(x, by, self.axis)
+
+    def infer_shape(self, shapes: Sequence[Shape]) -> Shape:
+        x, by = shapes
+        _check_axis(self, self.axis, len(x))
+        if by != (x[self.axis],):
+            raise WeightError(f"{_head(self)}: a vector of shape {list(by)} along axis {self.axis} of {list(x)}")
+        return x
+
+    def infer_dtype(self, dtypes: Sequence[str]) -> str:
+        return dtypes[0]
+
+
+@dataclass(frozen=True)
 class Cast(Unary, Elementwise):
     """Another storage type, rounding to nearest even."""
 

@@ -23,7 +23,7 @@ NODES: Mapping[str, type[w.WeightExpr]] = {
     cls.__name__.lower(): cls
     for cls in (
         w.Const, w.Init, w.File, w.Take, w.Transpose, w.Reshape, w.Concat, w.Stack,
-        w.Linear, w.Affine, w.MatMul, w.Cast, w.Quantise, w.Dequantise,
+        w.Linear, w.Affine, w.Scale, w.MatMul, w.Cast, w.Quantise, w.Dequantise,
     )
 }  # fmt: skip
 

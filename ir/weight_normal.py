@@ -26,6 +26,7 @@ from archc.ir.weight_expr import (
     Old,
     Quantise,
     Reshape,
+    Scale,
     Stack,
     Take,
     Transpose,
@@ -119,6 +120,11 @@ class Normaliser:
     @_push.register
     def _(self, x: Elementwise, axis: int, index: Index) -> WeightExpr | None:
         return self.each(x, lambda c: self.take(c, axis, index))
+
+    @_push.register
+    def _(self, x: Scale, axis: int, index: Index) -> WeightExpr | None:
+        by = self.take(x.by, 0, index) if axis == x.axis else x.by
+        return Scale(self.take(x.x, axis, index), by, x.axis)
 
     @_push.register
     def _(self, x: Transpose, axis: int, index: Index) -> WeightExpr | None:
@@ -225,6 +231,8 @@ class Normaliser:
                 return Const(x.value, tuple(x.shape[p] for p in perm), x.dtype)
             case Elementwise():
                 return self.each(x, lambda c: self.transpose(c, perm))
+            case Scale():
+                return Scale(self.transpose(x.x, perm), x.by, perm.index(x.axis))
             case Concat():
                 return self.concat(tuple(self.transpose(p, perm) for p in x.parts), perm.index(x.axis))
             case Stack():

@@ -47,7 +47,7 @@ def grown(draw: st.DrawFn, x: w.WeightExpr, olds: dict[str, Shape]) -> w.WeightE
     """`x` under one more node."""
     shape = w.shape(x, olds)
     axis = draw(st.integers(0, len(shape) - 1))
-    rest = ["transpose", "reshape", "reshape", "concat", "stack", "linear", "affine"]
+    rest = ["transpose", "reshape", "reshape", "concat", "stack", "linear", "affine", "scale"]
     kind = draw(st.sampled_from(["take"] * 4 + rest))
     if kind == "take":
         positions = st.integers(0, shape[axis] - 1)
@@ -58,6 +58,11 @@ def grown(draw: st.DrawFn, x: w.WeightExpr, olds: dict[str, Shape]) -> w.WeightE
         return w.Reshape(x, draw(st.sampled_from(factorisations(int(np.prod(shape))))))
     if kind == "affine":
         return w.Affine(x, draw(st.sampled_from([1.0, -1.0, 2.0])), draw(st.sampled_from([0.0, 1.0])))
+    if kind == "scale":
+        name = draw(st.sampled_from(sorted(olds)))
+        count = int(np.prod(olds[name]))
+        positions = draw(st.lists(st.integers(0, count - 1), min_size=shape[axis], max_size=shape[axis]))
+        return w.Scale(x, w.Take(w.Reshape(w.Old(name), (count,)), 0, positions), axis)
     twins = [x]
     for _ in range(draw(st.integers(0, 2))):
         take = st.permutations(range(shape[axis]))
@@ -234,7 +239,8 @@ def test_arithmetic_has_the_same_bits_before_and_after_a_take(dtype: str) -> Non
     torch.manual_seed(0)
     tensors = {n: torch.randn(37, 13).to(TORCH_DTYPES[dtype]) for n in "ab"}
     mix = w.Linear((w.Old("a"), w.Old("b")), (0.3, 0.7))
-    for expr in (mix, w.Affine(mix, 1.7, -1.0), w.Cast(w.Affine(mix, 1.7, -0.1), "bf16")):
+    column = w.Reshape(w.Take(w.Old("b"), 1, [4]), (37,))
+    for expr in (mix, w.Affine(mix, 1.7, -1.0), w.Cast(w.Affine(mix, 1.7, -0.1), "bf16"), w.Scale(mix, column, 0)):
         taken = w.Take(w.Take(expr, 0, [36, 3, 5]), 1, [12, 0, 7, 7])
         normal = normalise(taken, dict.fromkeys("ab", (37, 13)))
         plain, moved = (evaluate(e, reader(tensors)).view(torch.uint8) for e in (taken, normal))
@@ -424,3 +430,14 @@ def test_index_text_is_ranges() -> None:
 def test_the_algebra_does_not_import_torch() -> None:
     code = "import sys, archc.ir.weightmap, archc.ir.weight_json; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_a_vector_along_an_axis_scales_it_and_keeps_the_storage_type() -> None:
+    x, by = torch.randn(3, 4, 2, dtype=torch.bfloat16), torch.randn(4)
+    made = evaluate(w.Scale(A, w.Old("by"), 1), reader({"a": x, "by": by}))
+    assert (
+        made.dtype == torch.bfloat16 == TORCH_DTYPES[w.dtype(w.Scale(A, w.Old("by"), 1), {"a": "bf16", "by": "fp32"})]
+    )
+    assert torch.equal(made, (x.float() * by[None, :, None]).bfloat16())
+    with pytest.raises(WeightError, match=r"a vector of shape \[4\] along axis 0 of \[3, 4, 2\]"):
+        w.shape(w.Scale(A, w.Old("by"), 0), {"a": (3, 4, 2), "by": (4,)})
