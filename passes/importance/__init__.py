@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archc.passes.importance import activation, expert, influence, iterative, removal, taylor, weight_norm
 from archc.passes.importance.base import Batch, Estimator, estimator, parse_estimators, registered_estimators
-from archc.passes.importance.measure import measure
+from archc.passes.importance.measuring import measure
 
 __all__ = [
     "Batch",

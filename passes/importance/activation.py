@@ -136,7 +136,7 @@ def _over_tokens(how: str, value: Tensor, dims: tuple[Dim, ...], at: Tensor | No
     index = (at + dims[0].size * torch.arange(batch)[:, None, None]).flatten()
     rows = value.reshape(-1, *value.shape[3:])
     if how == "max":
-        made = made.index_reduce(0, index, rows, "amax")
+        made = made.scatter_reduce(0, index.view(-1, *[1] * (rows.ndim - 1)).expand_as(rows), rows, "amax")
     else:
         made = made.index_add(0, index, rows.square() if how == "l2" else rows)
     made = made.sqrt() if how == "l2" else made / tokens if how == "mean" else made

@@ -5,7 +5,7 @@
         def start(self, subject): ...     # -> Measurement
 
 `str(Activation(batch="mean"))` is `activation{batch=mean}`, and `parse_estimators` reads it back. One run of the model
-serves all estimators (`archc.passes.importance.measure`); a Measurement keeps running sums, never values of a batch.
+serves all estimators (`archc.passes.importance.measuring`); a Measurement keeps running sums, never values of a batch.
 """
 
 from __future__ import annotations
