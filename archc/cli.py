@@ -26,6 +26,7 @@ COMMANDS = {
         "show": "archc.commands.show:show",
         "estimate": "archc.commands.estimate:estimate",
         "diff": "archc.commands.diff:diff",
+        "check": "archc.commands.check:check",
         "profile": "archc.commands.profile:profile",
         "schema": "archc.commands.schema:schema",
     },

@@ -15,6 +15,8 @@ from archc.spec.model import Spec
 
 logger = logging.getLogger(__name__)
 
+# Fields that a block of another kind stands for, when families are compared.
+OTHER_KIND = 5
 TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -62,10 +64,13 @@ def config_of(spec: Spec, family: str = "", source: Config | None = None) -> Con
 
 
 def nearest_family(spec: Spec, among: Iterable[Family]) -> Family:
-    """The family with the fewest violations; one that concerns the whole model counts as one in each layer."""
+    """The family with the fewest violations.
+
+    A block of another kind counts as one whose every field is wrong; what concerns the whole model, for all layers."""
 
     def distance(one: Family) -> int:
-        return sum(1 if v.at.scope else len(spec.layers) for v in one.violations(spec))
+        found = (v.at for v in one.violations(spec))
+        return sum((1 if at.field else OTHER_KIND) * (1 if at.scope else len(spec.layers) + 1) for at in found)
 
     return min(among, key=distance)
 

@@ -77,7 +77,7 @@ def alternates(second: tuple[str, ...]) -> Rule:
                 yield Found(f"{LAYERS}.{i}.mixer", "", one.kind, " or ".join(wanted))
             stands_for = one.kind if one.kind in attention + second else wanted[0]
             wanted = second if stands_for in attention else attention
-        if wanted == second or not spec.layers:
+        if wanted == second:
             yield Found("", "", f"{len(spec.layers)} blocks, none after the last attention", " or ".join(second))
 
     return Rule("alternates", "alternates attention and feed-forward, both in every layer", find, gates=True)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from archc.hub.blocks import all_blocks, differences
 from archc.hub.config import REQUIRED, Bind, Config, bind, check_neutral, check_packing, unread
 from archc.hub.entries import Entry, Exprs, Shape
-from archc.hub.fit import Found, Rule, Violation, in_order, one_size, words
+from archc.hub.fit import SOME_LAYERS, Found, Rule, Violation, in_order, one_size, words
 from archc.hub.rules import broken_rules
 from archc.ir.build import Norm
 from archc.kernels.errors import UnknownName, UnsupportedError, WeightError
@@ -22,7 +22,7 @@ from archc.spec.model import Block, MTPSpec, Spec
 # How many names of a long list an error shows.
 SHOWN = 40
 # The rule that everything else in a model breaks which config.json has no words for.
-UNSAID = Rule("config", "config.json has words for all of it", lambda spec, tp: iter(()))
+UNSAID = Rule("config", "config.json has words for all of it")
 INIT_STD = bind("initializer_range", "init_std", type=float, default=0.02)
 
 
@@ -95,7 +95,7 @@ class Family:
 
     def rules(self) -> tuple[Rule, ...]:
         """What the family wants of a model, as far as it has a name; `violations` also finds the rest."""
-        return (words(self.binds), one_size(self.binds))
+        return (SOME_LAYERS, words(self.binds), one_size(self.binds))
 
     def respelled(self, config: Config, spec: Spec) -> Config:
         """A config that says `spec` already, with the fields whose spelling the family prescribes."""
@@ -156,7 +156,7 @@ class Family:
             return in_order(spec, broken)
         named = {(one.at.scope, one.at.field) for one in broken}
         unsaid = [found for found in self._unsaid(spec, source or {}) if (found.scope, found.field) not in named]
-        return in_order(spec, [*broken, *(Violation(UNSAID.name, UNSAID.says, found) for found in unsaid)])
+        return in_order(spec, [*broken, *map(UNSAID.broken, unsaid)])
 
     def _unsaid(self, spec: Spec, source: Config) -> list[Found]:
         """What is lost when the model's config is read again."""

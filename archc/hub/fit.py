@@ -45,20 +45,29 @@ class Violation:
         return str(self.at)
 
 
+def _nothing(spec: Spec, tp: int) -> Iterator[Found]:
+    return iter(())
+
+
 @dataclass(frozen=True)
 class Rule:
     """One thing that a format or runtime wants of a model; `find` takes the spec and the tensor-parallel size.
 
+    A rule without one is held where it is used, because it is about more than a spec (`broken`).
     Where a rule that `gates` is broken, a format has no words to go on with: what else it lacks is not looked for."""
 
     name: str
     says: str
-    find: Callable[[Spec, int], Iterator[Found]]
+    find: Callable[[Spec, int], Iterator[Found]] = _nothing
     gates: bool = False
 
     def violations(self, spec: Spec, tp: int = 1) -> tuple[Violation, ...]:
         """Every place where a model breaks the rule."""
-        return tuple(Violation(self.name, self.says, found) for found in self.find(spec, tp))
+        return tuple(map(self.broken, self.find(spec, tp)))
+
+    def broken(self, found: Found) -> Violation:
+        """The rule, broken at a place."""
+        return Violation(self.name, self.says, found)
 
 
 def placed(spec: Spec) -> Iterator[tuple[str, Block]]:
@@ -103,6 +112,14 @@ def one_size(binds: Iterable[Bind], free: frozenset[str] = frozenset()) -> Rule:
 
     says = "one size per kind of block" + (f", but for {', '.join(sorted(free))}" if free else "")
     return Rule("one-size", says, find)
+
+
+def _no_layers(spec: Spec, tp: int) -> Iterator[Found]:
+    if not spec.layers:
+        yield Found("", "layers", 0, "at least 1")
+
+
+SOME_LAYERS = Rule("layers", "at least one layer", _no_layers, gates=True)
 
 
 def kinds(allowed: Sequence[str], says: str) -> Rule:
