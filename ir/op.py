@@ -280,6 +280,15 @@ class Op:
         """The same op with every dim replaced."""
         return dataclasses.replace(self, **{role: change(d) for role, d in self.dims.items()})
 
+    @property
+    def input_products(self) -> tuple[Param, ...]:
+        """The parameters, contracted along their last axis, that are all the only input meets: a gain on it can be
+        theirs. None where the input is used otherwise as well: an op that does so and has such parameters says so here.
+        """
+        inputs = self.inputs()
+        last = inputs[0][-1]
+        return tuple(p for p in self.params() if len(inputs) == 1 and p.contracts == last and p.axes[-1] == last)
+
     def selected(self, chosen: Selections, *, as_zeroed: bool = False) -> tuple[Self, Mapping[str, float]]:
         """The op with units of its dims kept as chosen, and factors on parameters that keep its function by name.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from archc.passes import (  # noqa: F401
     attention_to_mamba,
+    canonicalise,
     drop_blocks,
     drop_layers,
+    fit,
     drop_mtp,
+    fold_norms,
     merge_experts,
     merge_groups,
     merge_kv_heads,

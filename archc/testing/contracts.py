@@ -173,6 +173,17 @@ class OpContract:
             if dim.order == "free":
                 assert_pruned_equals_masked(op, dim)
 
+    def test_a_gain_on_the_input_can_be_the_parameters(self, op: Op) -> None:
+        names = {f"op.{p.name}" for p in op.input_products}
+        if not names:
+            return
+        graph, inputs = one_op_graph(op), random_inputs(op)
+        weights = random_weights(graph)
+        gain = torch.linspace(0.5, 2.0, inputs["x0"].shape[-1], dtype=torch.float64)
+        expected = execute(graph, weights, {"x0": inputs["x0"] * gain})["y"]
+        scaled = {key: w * gain if key in names else w for key, w in weights.items()}
+        torch.testing.assert_close(execute(graph, scaled, inputs)["y"], expected)
+
     def test_parts_add_up(self, op: Op) -> None:
         from archc.testing.parallel import assert_parts_add_up
 
