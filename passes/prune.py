@@ -23,8 +23,9 @@ class Prune(Pass):
 
     `dim` is a role: d_model, d_ff, queries_per_kv, n_kv_heads, head_dim, heads_per_group, d_state, n_groups, experts,
     shared_d_ff, latent, or whatever another op declares; `n_heads` counts heads and takes them equally from every
-    group. `kind` and `layers` (positions) say of which ops. With `rescale_norm` RMS norms give what they gave where
-    the others are zero; else they take their statistics over the units that are left.
+    group. What is kept of each dim is a `multiple_of`. `kind` and `layers` (positions) say of which ops. With
+    `rescale_norm` RMS norms give what they gave where the others are zero; else they take their statistics over the
+    units that are left.
 
     Minitron (Muralidharan et al. 2024), Minitron-SSM (Taghibakhshi et al. 2025, section 3): heads of Mamba-2 are
     ranked within their group. Raises PassError for a size that is none, that breaks a rule of the op, or for a dim
@@ -34,6 +35,7 @@ class Prune(Pass):
     dim: str
     to: int | None = None
     keep: float | None = None
+    multiple_of: int = 1
     by: str = "activation"
     kind: str = ""
     layers: tuple[int, ...] = ()
@@ -82,11 +84,11 @@ class Prune(Pass):
     def _size(self, dim: Dim, each: int) -> int:
         """How many units of the dim are kept, of which there are `each` for a unit of the role."""
         had = dim.size * each
-        step = math.lcm(dim.multiple_of, 2 if dim.order == "pairs" else 1)
+        step = math.lcm(dim.multiple_of, max(self.multiple_of, 1), 2 if dim.order == "pairs" else 1)
         if self.keep is not None:
             if not 0 < self.keep <= 1:
                 raise PassError(f"`keep` is a share above 0 and up to 1: got {self.keep:g}")
-            return max(round(self.keep * dim.size / step), 1) * step
+            return min(max(round(self.keep * dim.size / step), 1) * step, dim.size)
         wanted = self.to or 0
         if not 0 < wanted <= had:
             raise PassError(f"`{dim.name}` has {had} `{self.dim}`: `to` is 1 to {had}, got {wanted}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from archc.kernels.errors import ArchcError, SpecError, listed, quoted, suggestion
-from archc.spec.fields import record_model, record_type
+from archc.kernels.errors import SpecError, quoted
+from archc.spec.choice import choose
+from archc.spec.fields import record_model
 from archc.train.losses.base import registered_losses
 from archc.train.optim import optimizer
 from archc.train.overrides import overridden
@@ -85,32 +85,10 @@ class _Reader:
     # -- what registries give ------------------------------------------------------------------------------------------
 
     def _choice(self, node: Node | None, what: str, classes: Mapping[str, type[Any]], more: Sequence[str] = ()) -> Any:
-        """A record of the class that a node names: `name`, `{name: {option: value}}` or `{name: first option}`.
-
-        `more` are keys that may stand beside the name."""
-        if node is None:
-            return None
-        if isinstance(node.value, str):
-            name, body, at = node.value, replace(node, value={}), node.at
-        else:
-            kinds = [key for key in node.value if key not in more] if isinstance(node.value, dict) else []
-            if len(kinds) != 1:
-                got = listed(kinds) if kinds else ("none" if isinstance(node.value, dict) else shown(node.data))
-                self.errors.append(node.error(f"expected one {what} ({listed(list(classes))}), got {got}"))
-                return None
-            name, body = kinds[0], node.value[kinds[0]]
-            at = body.key_at
-        if name not in classes:
-            self.errors.append(SpecError(at, f"unknown {what} {quoted(name)}{suggestion(name, classes)}"))
-            return None
-        cls: Any = classes[name]
-        options = _options(body, cls)
-        try:
-            return self._checked(options, record_type(cls))
-        except ArchcError as error:  # a rule of the class between its fields
-            named = re.search(r"`(\w+)`", str(error))
-            self.errors.append(options.error(str(error), loc=(named[1],) if named else ()))
-            return None
+        """See `archc.spec.choice.choose`."""
+        value, errors = (None, []) if node is None else choose(node, what, classes, more)
+        self.errors += errors
+        return value
 
     def _losses(self, node: Node | None) -> Any:
         if node is None:
@@ -147,14 +125,6 @@ class _Reader:
         if not checked.weight > 0:
             self.errors.append(rest.error(f"`weight` must be above 0: got {checked.weight:g}", loc=("weight",)))
         return DataEntry(source=source, weight=checked.weight, on_bad=checked.on_bad)
-
-
-def _options(node: Node, cls: type[Any]) -> Node:
-    """The node of a class's options: none are none, and a bare value is the first of them."""
-    if node.value is None:
-        return replace(node, value={})
-    names = [f.name for f in dataclasses.fields(cls)]
-    return node if isinstance(node.value, dict) or not names else replace(node, value={names[0]: node})
 
 
 # -- rules between fields ----------------------------------------------------------------------------------------------
