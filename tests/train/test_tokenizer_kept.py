@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archc.kernels.errors import UnsupportedError
+from archc.kernels.errors import ArchcError, UnsupportedError
 from archc.train.bytes import ByteTokenizer
 from archc.train.tokenizers import load_tokenizer
 from archc.train.tokenizers.bpe import train_bpe
-from archc.train.tokenizers.kept import keep_tokens
+from archc.train.tokenizers.kept import closed_ids, keep_tokens, read_ids
 
 pytest.importorskip("tokenizers")
 WORDS = ["the", "then", "cat", "cats", "at", "hat", "that", "chat", " the", " cat", "heat", "teach", "reach"]
@@ -100,6 +100,25 @@ def test_all_that_hinders_is_told_and_nothing_written(folder: Path, tmp_path: Pa
     assert "letters of the alphabet are not kept (1): 'z'" in told
     assert "'<|begin|>' (bos_token)" in told
     assert not (tmp_path / "new").exists()
+
+
+def test_what_is_closed_is_taken(folder: Path, tmp_path: Path) -> None:
+    """All of a long token's parts, letters and named specials join it, and nothing else does."""
+    content = stored(folder)
+    vocab = content["model"]["vocab"]
+    longest = max((t for t in vocab if not t.startswith("<|")), key=len)
+    ids = closed_ids(folder, [vocab[longest]])
+    assert ids == sorted({*closed(folder, [longest])})
+    assert keep_tokens(folder, ids, tmp_path).vocab_size == len(ids) < 280
+
+
+def test_ids_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_text("# letters\n7\n\n3-5  # a range\n0\n")
+    assert read_ids(file) == [7, 3, 4, 5, 0]
+    file.write_text("7\n3-x\n")
+    with pytest.raises(ArchcError, match=r"ids.txt:2: expected an id or a range such as 0-255, got `3-x`"):
+        read_ids(file)
 
 
 def test_bytes_stay_whole(tmp_path: Path) -> None:

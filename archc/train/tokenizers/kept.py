@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from archc.kernels.errors import UnsupportedError, listed
+from archc.kernels.errors import ArchcError, UnsupportedError, listed, quoted
 from archc.train.bytes import ByteTokenizer
 from archc.train.tokenizers.base import Tokenizer, load_tokenizer, read_json
 from archc.train.tokenizers.huggingface import GENERATION_CONFIG, HF_FILE, TOKENIZER_CONFIG, HFTokenizer
@@ -49,6 +49,35 @@ def keep_tokens(folder: Path, ids: Sequence[int], out: Path) -> Tokenizer:
     return load_tokenizer(out)
 
 
+def closed_ids(folder: Path, ids: Iterable[int]) -> list[int]:
+    """`ids` with those that they cannot do without, in order: what tokens are made of, letters, and named specials.
+
+    Raises UnsupportedError where the tokenizer of `folder` cannot lose tokens at all.
+    """
+    bpe = _BPE(read_json(folder / HF_FILE))
+    beside = {name: read_json(folder / name) for name in (GENERATION_CONFIG, TOKENIZER_CONFIG)}
+    names = {i: token for token, i in bpe.vocab.items()}
+    found = {*ids, *(bpe.ids[token] for token in bpe.alphabet), *_special_ids(beside[GENERATION_CONFIG])}
+    found |= {bpe.ids[token] for token in _named(bpe, beside).values() if token in bpe.ids}
+    made = (bpe.parts(names[i]) for i in found if i in names and names[i] not in bpe.specials)
+    return sorted(found.union(*({bpe.vocab[part] for part in parts if part in bpe.vocab} for parts in made)))
+
+
+def read_ids(file: Path) -> list[int]:
+    """Token ids of a text file: an id or a range such as `0-255` a line, in their order; `#` begins a comment.
+
+    Raises ArchcError with the line that is neither."""
+    found: list[int] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        first, dash, last = line.partition("#")[0].strip().partition("-")
+        if not first and not dash:
+            continue
+        if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
+            raise ArchcError(f"{file}:{number}: expected an id or a range such as 0-255, got {quoted(line)}")
+        found += range(int(first), int(last if dash else first) + 1)
+    return found
+
+
 def _rewritten(folder: Path, place: Place) -> dict[str, Json]:
     """The files that hold ids, by name, with the new ones."""
     stored = read_json(folder / HF_FILE)
@@ -56,7 +85,8 @@ def _rewritten(folder: Path, place: Place) -> dict[str, Json]:
     bpe = _BPE(stored)
     problems = [*bpe.unmade(place), *bpe.letters(place), *_referred(bpe, beside, place)]
     if problems:
-        raise UnsupportedError("\n".join([f"{folder / HF_FILE} cannot do with these tokens alone:", *problems]))
+        said = f"{folder / HF_FILE} cannot do with these tokens alone (`closed_ids` adds what is missing):"
+        raise UnsupportedError("\n".join([said, *problems]))
     made = {HF_FILE: bpe.kept(place)}
     if beside[GENERATION_CONFIG]:
         made[GENERATION_CONFIG] = _generation(beside[GENERATION_CONFIG], place)
@@ -80,9 +110,17 @@ class _BPE:
             raise UnsupportedError(f"{HF_FILE} has {listed(odd)}, which cannot lose tokens")
         self.vocab: dict[str, int] = self.model["vocab"]
         self.added: list[Json] = stored.get("added_tokens") or []
+        self.specials = {one["content"] for one in self.added}
         self.ids = self.vocab | {one["content"]: one["id"] for one in self.added}
         self.merges = [_pair(merge) for merge in self.model["merges"]]
         self.rank = {pair: rank for rank, pair in reversed(list(enumerate(self.merges)))}
+
+    @property
+    def alphabet(self) -> list[str]:
+        """The letters that every text can be written in: none where there is something for unknown ones."""
+        if self.model.get("unk_token") or self.model.get("byte_fallback"):
+            return []
+        return [t for t in self.vocab if len(t) == 1 and t not in self.specials]
 
     def kept(self, place: Place) -> Json:
         """The same with kept tokens only."""
@@ -102,18 +140,14 @@ class _BPE:
     def unmade(self, place: Place) -> Iterator[str]:
         """Kept tokens that are made of others."""
         kept = {token for token, i in self.vocab.items() if i in place}
-        specials = {one["content"] for one in self.added}
-        lacking = {t: made for t in kept - specials if (made := self.parts(t)) - kept and t in made}
+        lacking = {t: made for t in kept - self.specials if (made := self.parts(t)) - kept and t in made}
         if lacking:
             shown = [f"{t!r} (of {min(made - kept)!r})" for t, made in sorted(lacking.items())]
             yield f"  kept tokens are made of tokens that are not kept ({len(lacking)}): {listed(shown)}"
 
     def letters(self, place: Place) -> Iterator[str]:
-        """Letters, of which a text may have any: those of bytes, unless there is something for unknown ones."""
-        if self.model.get("unk_token") or self.model.get("byte_fallback"):
-            return
-        specials = {one["content"] for one in self.added}
-        gone = [t for t, i in self.vocab.items() if len(t) == 1 and i not in place and t not in specials]
+        """Letters that are not kept, of which a text may have any."""
+        gone = [t for t in self.alphabet if self.vocab[t] not in place]
         if gone:
             yield f"  letters of the alphabet are not kept ({len(gone)}): {listed([repr(t) for t in gone])}"
 
@@ -136,18 +170,23 @@ def _pair(merge: Any) -> tuple[str, str]:
 
 def _referred(bpe: _BPE, beside: Mapping[str, Json], place: Place) -> Iterator[str]:
     """Tokens that the files name and that are not kept."""
+    named = _named(bpe, beside)
+    gone = [f"{token!r} ({why})" for why, token in named.items() if token in bpe.ids and bpe.ids[token] not in place]
+    lost = [i for i in _special_ids(beside[GENERATION_CONFIG]) if i not in place]
+    gone += [f"{i} ({GENERATION_CONFIG})" for i in lost]
+    if gone:
+        yield f"  tokens that are referred to are not kept: {listed(gone)}"
+
+
+def _named(bpe: _BPE, beside: Mapping[str, Json]) -> dict[str, str | None]:
+    """Tokens that the files name, by what they are there."""
     named = {"unk_token": bpe.model.get("unk_token")}
     for processor in _processors(bpe.stored.get("post_processor")):
         named |= {f"template, {token}": token for token in processor.get("special_tokens") or {}}
     for key in _NAMED:
         told = beside[TOKENIZER_CONFIG].get(key)
         named[key] = told.get("content") if isinstance(told, dict) else told
-    gone = [f"{token!r} ({why})" for why, token in named.items() if token in bpe.ids and bpe.ids[token] not in place]
-    for key, value in beside[GENERATION_CONFIG].items():
-        if key.endswith("_token_id") and any(i not in place for i in _as_list(value)):
-            gone.append(f"{value} ({key})")
-    if gone:
-        yield f"  tokens that are referred to are not kept: {listed(gone)}"
+    return named
 
 
 def _generation(stored: Json, place: Place) -> Json:
@@ -157,8 +196,10 @@ def _generation(stored: Json, place: Place) -> Json:
     return stored | new
 
 
-def _as_list(value: Any) -> list[int]:
-    return [i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int)]
+def _special_ids(generation: Json) -> list[int]:
+    """The ids that a generation_config.json names."""
+    values = [value for key, value in generation.items() if key.endswith("_token_id")]
+    return [i for value in values for i in (value if isinstance(value, list) else [value]) if isinstance(i, int)]
 
 
 def _processors(processor: Any) -> Iterator[Json]:
