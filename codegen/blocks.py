@@ -113,8 +113,8 @@ def block_form(
 
 
 def _same(nodes: Sequence[Node]) -> bool:
-    """Whether a role has one op throughout, made of dims that no layer owns."""
-    own = any("." in dim.name for dim in nodes[0].op.dims.values())
+    """Whether a role has one op throughout that no spec chooses, made of dims that no layer owns."""
+    own = nodes[0].op.Fields is not None or any("." in dim.name for dim in nodes[0].op.dims.values())
     return not own and all(n.op == nodes[0].op for n in nodes)
 
 

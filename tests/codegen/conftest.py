@@ -63,6 +63,7 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
     "layer_norm": lambda: model("layer_norm", [ATTENTION, MLP_RELU2], norm=Norm(kind="layer1p"), mtp=DRAFT, tied=True),
     "mamba_mtp": lambda: model("mamba_mtp", [MAMBA, MAMBA], mtp=MTP(layers=[MAMBA], steps=1), norm=Norm(kind="layer")),
     "mlp_only": lambda: model("mlp_only", [MLP_RELU2, MLP_RELU2]),
+    "linear_only": lambda: model("linear_only", [block("linear"), block("linear"), block("linear", bias=True)]),
 }
 
 
