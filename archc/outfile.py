@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import typer
@@ -29,13 +29,23 @@ def write_whole(out: Path, text: str) -> None:
     if str(out) == "-":
         sys.stdout.write(text)
         return
+    with whole(out) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def whole(out: Path) -> Iterator[Path]:
+    """A file to write beside `out`, which takes its place when the block ends well and is gone when it does not.
+
+    Raises OSError, which names `out`."""
     if out.is_dir():
         raise IsADirectoryError(21, "Is a directory", str(out))
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
-        partial.write_text(text, encoding="utf-8")
+        yield partial
         os.replace(partial, out)
     except OSError as error:
+        raise OSError(error.errno, error.strerror, str(out)) from error
+    finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise OSError(error.errno, error.strerror, str(out)) from error

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from archc.train.sources import Source
 
 
 class Action(StrEnum):
@@ -34,11 +31,11 @@ def tokenizer(
     Use it with `tokenizer: FOLDER` in a recipe, and a model whose `vocab` is at least as large.
     """
     from archc.hub.checkpoint import staged
-    from archc.train.sources import Reading
+    from archc.train.sources import Reading, source_at
     from archc.train.sources.progress import reading_bar
     from archc.train.tokenizers.bpe import train_bpe
 
-    sources = [_source(place, field) for place in files]
+    sources = [source_at(place, field) for place in files]
     with staged(output, overwrite=overwrite) as folder:
         with reading_bar("reading", sum(source.size for source in sources)) as advance:
             reading = Reading("skip" if skip_bad else "stop", advance=advance)
@@ -46,13 +43,3 @@ def tokenizer(
             made = train_bpe(texts, folder, vocab=vocab)
         reading.finish()
     typer.echo(f"{output}: {made.vocab_size} tokens")
-
-
-def _source(place: str, field: str) -> Source:
-    from archc.train.sources.rows import Jsonl
-    from archc.train.sources.stdlib import StandardLibrary
-    from archc.train.sources.text import Text
-
-    if place == "stdlib":
-        return StandardLibrary()
-    return Jsonl(files=place, field=field) if place.endswith(".jsonl") else Text(files=place)

@@ -121,6 +121,14 @@ def read_header(file: Path) -> list[Stored]:
     return found
 
 
+def read_metadata(file: Path) -> dict[str, str]:
+    """The texts that a file has beside its tensors; of a file that `read_header` reads."""
+    with file.open("rb") as f:
+        pairs = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+    found = pairs.get(METADATA, {})
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
 def _parse(header: bytes) -> tuple[list[tuple[str, Any]], list[str]]:
     """(name, entry) of every tensor as the JSON has them, and what is wrong with the JSON as a whole."""
     try:

@@ -15,6 +15,7 @@ __all__ = [
     "registered_sources",
     "rows",
     "source",
+    "source_at",
     "stdlib",
     "text",
 ]
@@ -23,3 +24,10 @@ __all__ = [
 def registered_sources() -> tuple[type[Source], ...]:
     """Every registered source, in order of registration."""
     return tuple(source.classes.values())
+
+
+def source_at(place: str, field: str = "text") -> Source:
+    """The source that a command is told: `stdlib`, a .jsonl file with its text in `field`, a text file or a folder."""
+    if place == "stdlib":
+        return stdlib.StandardLibrary()
+    return rows.Jsonl(files=place, field=field) if place.endswith(".jsonl") else text.Text(files=place)

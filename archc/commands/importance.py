@@ -1,0 +1,200 @@
+"""`archc importance`: measure which units and blocks of a model matter, and look at what was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from archc.ir.graph import Graph
+    from archc.passes.importance import Batch
+    from archc.passes.scores import Scores
+
+SHOW = "show"
+MEASURING = ("data", "estimators", "tokens", "sequence", "batch_tokens", "seed", "tokenizer", "dtype", "output")
+LOOKING = ("model", "by", "overlay", "svg", "as_json")
+
+
+def importance(
+    ctx: typer.Context,
+    what: Annotated[
+        str, typer.Argument(metavar="MODEL | show", help="A checkpoint to measure, or `show` to look at a file.")
+    ],
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The scores to look at.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The scores: a .safetensors file.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Text files, folders of *.txt, .jsonl files, or `stdlib` (if none is told)."),
+    ] = None,
+    estimators: Annotated[
+        str, typer.Option("--estimators", "-e", help="Such as 'activation, influence' or 'activation{batch=mean}'.")
+    ] = "activation",
+    tokens: Annotated[str, typer.Option(help="About how many tokens of the text.")] = "128k",
+    sequence: Annotated[str, typer.Option(help="Tokens of a sequence.")] = "512",
+    batch_tokens: Annotated[str, typer.Option(help="Tokens that go through the model at once.")] = "8k",
+    seed: Annotated[int, typer.Option(help="Which sequences are drawn.")] = 0,
+    tokenizer: Annotated[str | None, typer.Option(help="The tokenizer's file or folder (MODEL's), or `bytes`.")] = None,
+    dtype: Annotated[str, typer.Option(help="Arithmetic: float32, bfloat16, float16 or float64.")] = "float32",
+    model: Annotated[str | None, typer.Option(help="Of `show`: the model that the scores are of.")] = None,
+    by: Annotated[str, typer.Option(help="Of `show --overlay`: the estimator; else the first ones.")] = "",
+    overlay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of `show`: write the overlay that `archc show` draws.")
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Of `show`: write a plot for each axis.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Of `show`: the table as JSON.")] = False,
+) -> None:
+    """Measure the importance of units and blocks on text, for `archc compress`; `show` looks at a file of scores.
+
+    archc importance CKPT --data stdlib -e 'activation, expert, logit_mse' -o scores.safetensors
+    """
+    _refuse(ctx, LOOKING if what != SHOW else MEASURING, "with `show`" if what != SHOW else "when measuring")
+    if what == SHOW:
+        if file is None:
+            raise typer.BadParameter("`archc importance show` needs the file of scores")
+        _show(file, model, by=by, overlay=overlay, svg=svg, as_json=as_json)
+        return
+    if file is not None or output is None:
+        raise typer.BadParameter("measuring takes a MODEL and -o scores.safetensors")
+    counts = {"tokens": tokens, "sequence": sequence, "batch_tokens": batch_tokens}
+    scores = _measured(what, data or ["stdlib"], estimators, counts, seed=seed, tokenizer=tokenizer, dtype=dtype)
+    from archc.importance import save_scores
+
+    save_scores(output, scores)
+    units = sum(v.size for dims in scores.units.values() for v in dims.values())
+    blocks = sum(map(len, scores.blocks.values()))
+    typer.echo(f"{output}: scores of {units:,} units and {blocks} blocks, over {scores.about['tokens']:,} tokens")
+
+
+def _refuse(ctx: typer.Context, names: tuple[str, ...], where: str) -> None:
+    """Raise typer.BadParameter for options that the other action has."""
+    given = [n for n in names if (source := ctx.get_parameter_source(n)) is not None and source.name == "COMMANDLINE"]
+    if given:
+        told = ", ".join("--json" if n == "as_json" else f"--{n.replace('_', '-')}" for n in given)
+        raise typer.BadParameter(f"{told}: only {where}")
+
+
+def _measured(
+    model: str,
+    data: list[str],
+    estimators: str,
+    counts: dict[str, str],
+    *,
+    seed: int,
+    tokenizer: str | None,
+    dtype: str,
+) -> Scores:
+    import torch
+
+    from archc.emitted import DTYPES
+    from archc.hub.weights import weights_of
+    from archc.importance.calibration import calibration
+    from archc.kernels.errors import UnknownName
+    from archc.passes.importance import measure, parse_estimators
+    from archc.progress import bar
+    from archc.train.tokenizers import find_tokenizer
+    from archc.units import parse_count
+
+    if dtype not in DTYPES:
+        raise UnknownName("dtype", dtype, DTYPES)
+    chosen = parse_estimators(estimators)
+    found = weights_of(model)
+    text = None
+    if any(one.needs_data for one in chosen):
+        sizes = {name: parse_count(given) for name, given in counts.items()}
+        vocab = found.graph.dims["vocab"].size
+        text = calibration(data, find_tokenizer(tokenizer or model), vocab=vocab, seed=seed, **sizes)
+    weights = {key: found.read(key).to(getattr(torch, dtype)) for key in found.made.params}
+    about = {**(text.about if text is not None else {}), "dtype": dtype}
+    with bar("measuring", 0 if text is None else len(text)) as advance:
+
+        def told() -> Iterator[Batch]:
+            for batch in text or ():
+                yield batch
+                advance(1)
+
+        return measure(found.graph, weights, told(), chosen, about=about)
+
+
+def _show(file: Path, model: str | None, *, by: str, overlay: Path | None, svg: Path | None, as_json: bool) -> None:
+    from archc.importance import load_scores
+    from archc.outfile import write_whole
+    from archc.resolve import load
+
+    graph = None if model is None else load(model)
+    scores = load_scores(file, graph)
+    if overlay is not None:
+        if graph is None:
+            raise typer.BadParameter("--overlay needs --model, whose nodes it names")
+        from archc.importance.pictures import overlay as overlay_of
+        from archc.viz.overlay import overlay_json
+
+        write_whole(overlay, overlay_json(overlay_of(scores, graph, by)))
+    if svg is not None:
+        _plot(scores, graph, svg)
+    if as_json:
+        typer.echo(json.dumps(_as_json(scores, graph), indent=2))
+    elif overlay is None or str(overlay) != "-":
+        _tables(scores, graph)
+
+
+def _plot(scores: Scores, graph: Graph | None, folder: Path) -> None:
+    from archc.importance.pictures import plots
+    from archc.outfile import write_whole
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, plot in plots(scores, graph):
+        write_whole(folder / f"{name}.svg", plot.svg())
+
+
+def _as_json(scores: Scores, graph: Graph | None) -> dict[str, Any]:
+    from archc.importance.summary import axes
+
+    rows = [
+        {
+            "by": axis.by,
+            "axis": axis.name,
+            "dims": len(axis.dims),
+            "units": axis.values.size,
+            "least": float(axis.values.min()),
+            "mean": float(axis.values.mean()),
+            "greatest": float(axis.values.max()),
+            "lowest_quarter": axis.lowest_quarter,
+        }
+        for axis in axes(scores, graph)
+    ]
+    return {"graph": scores.graph, "about": dict(scores.about), "axes": rows, "blocks": scores.blocks}
+
+
+def _tables(scores: Scores, graph: Graph | None) -> None:
+    from archc.importance.summary import axes
+    from archc.terminal import console, plain_table
+
+    out = console()
+    told = ", ".join(f"{k} {v if isinstance(v, str | int) else ' '.join(map(str, v))}" for k, v in _about(scores))
+    out.print(f"scores of graph {scores.graph}" + (f": {told}" if told else ""))
+    numbers = ("dims", "units", "least", "mean", "greatest", "lowest quarter")
+    table = plain_table("by", "axis", *numbers, numbers=numbers, whole=("by", "axis", *numbers))
+    for axis in axes(scores, graph):
+        v = axis.values
+        figures = (f"{float(x):.4g}" for x in (v.min(), v.mean(), v.max()))
+        quarter = "-" if axis.lowest_quarter is None else f"{axis.lowest_quarter:.1%}"
+        table.add_row(axis.by, axis.name, str(len(axis.dims)), axis.sizes, *figures, quarter)
+    if scores.units:
+        out.print(table)
+    if scores.blocks:
+        names = list(scores.blocks)
+        blocks = plain_table("block", *names, numbers=tuple(names), whole=("block", *names))
+        for block in dict.fromkeys(b for found in scores.blocks.values() for b in found):
+            blocks.add_row(block, *(f"{scores.blocks[n][block]:.4g}" for n in names))
+        out.print(blocks)
+
+
+def _about(scores: Scores) -> list[tuple[str, Any]]:
+    """What of `about` goes into a line."""
+    return [(k, v) for k, v in scores.about.items() if k not in ("estimators", "data_hash") and v]
