@@ -38,6 +38,7 @@ COMMANDS = {
         "runs": "archc.commands.runs:runs",
         "tokenizer": "archc.commands.tokenizer:tokenizer",
         "eval": "archc.commands.eval:eval",
+        "importance": "archc.commands.importance:importance",
         "generate": "archc.commands.generate:generate",
     },
     "Exchange": {
