@@ -33,6 +33,8 @@ COMMANDS = {
     "Build and run": {
         "demo": "archc.commands.demo:demo",
         "compile": "archc.commands.compile:compile",
+        "compress": "archc.commands.compress:compress",
+        "verify": "archc.commands.verify:verify",
         "train": "archc.commands.train:train",
         "distill": "archc.commands.distill:distill",
         "runs": "archc.commands.runs:runs",

@@ -32,6 +32,7 @@ def show(
     layer: Annotated[int | None, typer.Option(help="One layer in full: every op, parameter, axis and shape.")] = None,
     op: Annotated[str | None, typer.Option(help="One op in full, by scope or id: layers.17.mixer.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Statistics of every tensor of a checkpoint.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="What was done to a checkpoint, oldest first.")] = False,
     overlay: Annotated[list[Path] | None, typer.Option(metavar=FILE, help="Values to draw: docs/overlay.md.")] = None,
     html: Annotated[Out, typer.Option(metavar=FILE, help="Write an interactive page, whole in one file.")] = None,
     svg: Annotated[Out, typer.Option(metavar=FILE, help="Write a picture.")] = None,
@@ -65,7 +66,12 @@ def show(
     _exclude(forms)
     _exclude(one)
     if drawn:
-        refuse_beside(drawn, {**forms, **one, "--stats": stats})
+        refuse_beside(drawn, {**forms, **one, "--stats": stats, "--history": history})
+    if history:
+        from archc.viz.history import print_history
+
+        print_history(Path(model), as_json=as_json)
+        return
     graph = load(model)
     if as_spec or as_text or as_graph:
         typer.echo(_other_form(graph, as_spec=as_spec, as_text=as_text), nl=False)

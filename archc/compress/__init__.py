@@ -1,0 +1,1 @@
+"""Compression: a recipe of passes applied to a checkpoint, its weights carried along from disk to disk."""

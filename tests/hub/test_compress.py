@@ -1,0 +1,186 @@
+"""`archc compress` from disk to disk: what transformers runs, what the history says, what a replay finds."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from typer.testing import CliRunner
+
+from archc.cli import app
+from archc.compress.recipe import load_recipe
+from archc.compress.run import SCORES, compress
+from archc.hub.checkpoint import Checkpoint
+from archc.hub.checkpoint_dir import load_checkpoint
+from archc.hub.export import export_checkpoint
+from archc.hub.import_ import import_checkpoint
+from archc.importance.files import save_scores
+from archc.ir.execute import execute
+from archc.kernels.errors import ArchcError, SpecErrors
+from archc.passes import Pipeline
+from archc.passes.importance import measure
+from archc.resolve import load
+from tests.hub.oracles import ORACLES, save
+
+PASSES = {
+    "llama": "prune{dim=d_ff, to=56, by=random}; prune{dim=n_kv_heads, to=1, by=first};"
+    " prune{dim=d_model, to=36, by=random}; drop-layers{layers=(2, 3)}",
+    "nemotron_h-dense": "prune{dim=d_model, keep=0.5, by=random}; prune{dim=n_heads, keep=0.5, kind=mamba2, by=random};"
+    " prune{dim=d_ff, keep=0.5, by=random}",
+}
+TOKENS = torch.arange(34).reshape(2, 17) * 5 % 97
+
+
+def archc(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module", params=PASSES)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    folder = tmp_path_factory.mktemp(request.param)
+    save(ORACLES[request.param], folder / "hf")
+    return PASSES[request.param], folder
+
+
+def test_transformers_runs_what_is_exported(family: tuple[str, Path]) -> None:
+    """From a Hugging Face folder to a Hugging Face folder: its logits are those of archc's own compressed model."""
+    passes, folder = family
+    made = compress(folder / "hf", Pipeline.parse(passes), folder / "small")
+    assert made.tensors.shapes == made.graph.weight_shapes()
+    assert sum(map(math.prod, made.tensors.shapes.values())) == made.graph.cost().params.total
+    export_checkpoint(folder / "small", folder / "back", "hf")
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder / "back", dtype=torch.float32).eval()
+    with torch.no_grad():
+        found = model(TOKENS).logits
+    expected = execute(made.graph, made.weights(), {"tokens": TOKENS})["logits"]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_importing_first_makes_no_difference(family: tuple[str, Path]) -> None:
+    passes, folder = family
+    import_checkpoint(folder / "hf", folder / "ckpt")
+    one = compress(folder / "hf", Pipeline.parse(passes), folder / "one")
+    other = compress(folder / "ckpt", Pipeline.parse(passes), folder / "other")
+    assert one.graph.nodes == other.graph.nodes
+    for key in one.tensors.names:
+        assert one.tensors.read(key).equal(other.tensors.read(key))
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parent")
+    save(ORACLES["nemotron_h-dense"], folder / "hf")
+    import_checkpoint(folder / "hf", folder / "ckpt")
+    return folder / "ckpt"
+
+
+@pytest.fixture(scope="module")
+def scores(parent: Path) -> Path:
+    checkpoint = load_checkpoint(parent)
+    found = measure(checkpoint.graph, checkpoint.weights(), [TOKENS], "activation, influence")
+    file = parent.parent / "scores.safetensors"
+    save_scores(file, found)
+    return file
+
+
+RECIPE = """\
+archc_compress: 1
+name: smaller
+importance: scores.safetensors
+passes:
+  - drop-blocks: {count: 1, kind: mlp}
+  - targets: {d_model: 0.5, mamba2.n_heads: 0.5}
+  - prune{dim=d_ff, keep=0.5}
+"""
+
+
+def test_a_recipe_and_its_replay(parent: Path, scores: Path, tmp_path: Path) -> None:
+    recipe = scores.parent / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    out = tmp_path / "small"
+    done = archc("compress", parent, "--recipe", recipe, "-o", out)
+    assert done.exit_code == 0, done.output
+    made, was = load_checkpoint(out), load_checkpoint(parent)
+    assert made.graph.name == "smaller"
+    assert made.graph.dims["d_model"].size * 2 == was.graph.dims["d_model"].size
+    assert (out / SCORES).read_bytes() == scores.read_bytes()
+    step = made.history[-1]
+    assert step["pipeline"] == [
+        "drop-blocks{count=1, kind=mlp}",
+        "prune{dim=d_model, keep=0.5}",
+        "prune{dim=n_heads, keep=0.5, kind=mamba2}",
+        "prune{dim=d_ff, keep=0.5}",
+    ]
+    assert step["parent"]["graph"] == was.graph.hash
+    shown = archc("show", out, "--history")
+    assert "pipeline  drop-blocks{count=1, kind=mlp}" in shown.output
+    assert json.loads(archc("show", out, "--history", "--json").output) == json.loads(json.dumps(made.history))
+    verified = archc("verify", out, "--parent", parent)
+    assert verified.exit_code == 0, verified.output
+    assert f"{len(made.tensors.names)} weights are what the pipeline makes" in verified.output
+    again = archc("compress", parent, "--recipe", recipe, "-o", out)
+    assert again.exit_code != 0 and "exists" in str(again.exception or again.output)
+
+
+def test_a_changed_weight_or_another_parent_is_found(parent: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small"
+    compress(parent, Pipeline.parse("prune{dim=d_ff, keep=0.5, by=first}"), out)
+    file = out / "model.safetensors"
+    bytes_ = bytearray(file.read_bytes())
+    bytes_[-3] ^= 1
+    file.write_bytes(bytes_)
+    found = archc("verify", out, "--parent", parent)
+    assert found.exit_code == 1
+    assert "is not what the pipeline makes of the parent's weights" in found.output
+    other = archc("verify", out, "--parent", out)
+    assert other.exit_code == 1 and "the history says" in other.output
+
+
+def test_scores_of_another_model_are_refused(scores: Path, parent: Path, tmp_path: Path) -> None:
+    save(ORACLES["llama"], tmp_path / "hf")
+    with pytest.raises(ArchcError, match="made for another graph"):
+        compress(tmp_path / "hf", Pipeline.parse("prune{dim=d_ff, keep=0.5}"), tmp_path / "out", scores=scores)
+    assert not (tmp_path / "out").exists()
+
+
+def test_packed_weights_are_refused(tmp_path: Path) -> None:
+    save(ORACLES["gpt_oss-mxfp4"], tmp_path / "hf")
+    with pytest.raises(ArchcError, match="stored as mxfp4, in blocks of which units cannot be taken out"):
+        compress(tmp_path / "hf", Pipeline.parse("prune{dim=d_ff, keep=0.5, by=first}"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_everything_wrong_with_a_recipe_is_said_at_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text(
+        "archc_compress: 1\n"
+        "nme: x\n"
+        "passes:\n"
+        "  - prune: {dim: d_ff, too: 4}\n"
+        "  - prnue{dim=d_ff}\n"
+        "  - targets: {d_model: 1.5}\n"
+        "  - fold: {}\n"
+    )
+    with pytest.raises(SpecErrors) as raised:
+        load_recipe(file)
+    places = [(e.at.line, e.at.column) for e in raised.value.errors]
+    assert places == [(2, 1), (4, 24), (5, 5), (6, 24), (7, 5)]
+    text = str(raised.value)
+    for said in ("did you mean `name`?", "did you mean `to`?", "did you mean `prune`?", "expected a size or a share"):
+        assert said in text
+
+
+def test_a_spec_has_no_weights_to_compress(tmp_path: Path) -> None:
+    done = archc("compress", tmp_path, "--passes", "prune{dim=d_ff, keep=0.5, by=first}", "-o", tmp_path / "out")
+    assert done.exit_code != 0
+    assert "holds no weights" in str(done.exception)
+
+
+def test_the_checkpoint_says_what_the_spec_says(parent: Path, tmp_path: Path) -> None:
+    made = compress(parent, Pipeline.parse("prune{dim=d_model, keep=0.5, by=first}"), tmp_path / "out")
+    assert load(str(tmp_path / "out" / "spec.yaml")).weight_shapes() == Checkpoint(made.directory).shapes
