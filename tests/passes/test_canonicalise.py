@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
 from torch import Tensor
 
 from archc.ir.execute import execute
@@ -10,6 +11,7 @@ from archc.ir.init import init_weights
 from archc.ir.text import parse_graph
 from archc.passes import apply
 from archc.resolve import load
+from archc.testing import graphs
 
 BEFORE = """archc graph 1
 name small
@@ -92,3 +94,9 @@ def test_norms_are_folded_where_products_alone_read_them(model: str, stay: set[s
     assert made == before
     gains = {key: w for key, w in new.items() if key.endswith("norm.weight")}
     assert {key for key, w in gains.items() if not (w == 1).all()} == stay
+
+
+@given(graphs())
+@settings(max_examples=25, deadline=None)
+def test_any_graph_stays_the_same_function(graph: Graph) -> None:
+    assert_same_function(graph, "canonicalise; fold-norms")

@@ -5,19 +5,22 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
 from torch import Tensor
 
 from archc.ir.build import Block, build_model
 from archc.ir.execute import execute
 from archc.ir.graph import Graph
 from archc.ir.init import init_weights
-from archc.ir.op import op_class
+from archc.ir.op import Op, op_class
 from archc.ir.text import parse_graph
 from archc.kernels.errors import PassError
 from archc.passes import Context, apply
 from archc.passes.merge_kv_heads import MergeKVHeads
+from archc.passes.merging import remake
 from archc.passes.scores import Scores
 from archc.resolve import load
+from archc.testing import graphs
 
 BEFORE = """archc graph 1
 name small
@@ -198,3 +201,18 @@ def test_steps_that_share_a_block_are_merged_together() -> None:
     made, _ = apply(load("tiny-latent"), "merge-kv-heads{to=1}; merge-experts{to=8}")
     assert made.node("M0x2.mixer").op == made.node("M0.mixer").op
     assert made.dims["M1.mixer.experts"].size == 8
+
+
+@given(graphs())
+@settings(max_examples=25, deadline=None)
+def test_any_graph_is_merged_to_one_of_each(graph: Graph) -> None:
+    """As many query and Mamba heads; weights fit (the pipeline sees to it), and ops are what their fields make."""
+    made, _ = apply(graph, "merge-kv-heads{to=1}; merge-groups{to=1}")
+    for old, new in zip(graph.nodes, made.nodes, strict=True):
+        assert heads(new.op) == heads(old.op)
+        assert new.op == old.op or remake(new.op) == new.op
+        assert all(new.op.dims[role].size == 1 for role in ("n_kv_heads", "n_groups") if role in new.op.dims)
+
+
+def heads(op: Op) -> int | None:
+    return op.derived()["n_heads"].size if "n_heads" in op.derived() else None
