@@ -46,6 +46,12 @@ class AttentionToMamba(Pass):
     approximate = True
     Examples = ({}, {"layers": (3,), "d_state": 16, "n_groups": 2, "chunk": 64}, {"layers": (8,), "d_state": 40})
 
+    @property
+    def breaks(self) -> frozenset[str]:
+        """The order of units of Mamba-2: those of the new blocks stand in none."""
+        roles = ("n_heads", "heads_per_group", "n_groups", "head_dim", "d_state")
+        return frozenset(f"sorted:{role}" for role in roles)
+
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
         """The graph with Mamba-2. Raises PassError for layers without attention, and for groups that do not fit."""
         check_dtype(self.dtype)

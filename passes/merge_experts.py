@@ -23,6 +23,7 @@ class MergeExperts(MergePass):
 
     kind = MoE
     role = "experts"
+    averaged = frozenset({"d_ff"})
     Examples = ({"to": 4}, {"to": 2, "top_k": 1, "layers": (1, 4)}, {"groups": ((0, 3, 5), (7, 1), (2, 4, 6))})
 
     def remade(self, op: Any, units: int) -> Op:

@@ -21,6 +21,7 @@ class MergeGroups(MergePass):
     kind = Mamba2
     role = "n_groups"
     nested = frozenset({"heads_per_group"})
+    averaged = frozenset({"d_state"})
     Examples = ({"to": 1}, {"groups": ((1, 0),), "layers": (0, 2)})
 
     def remade(self, op: Any, units: int) -> Op:

@@ -88,7 +88,8 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class MergePass(Pass):
-    """Base of the merge passes, which say what they merge: the units `role` of every `kind`, and `nested` within them.
+    """Base of the merge passes, which say what they merge: the units `role` of every `kind`, `nested` dims within them
+    and `averaged` ones.
 
     Say `to`, how many units are left, each a mean of neighbours, or `groups`, the units that become one each; `layers`
     limits it to those positions; `by` weighs the means by the scores of that estimator.
@@ -103,6 +104,13 @@ class MergePass(Pass):
     kind: ClassVar[type[Op]]
     role: ClassVar[str]
     nested: ClassVar[frozenset[str]] = frozenset()
+    averaged: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def breaks(self) -> frozenset[str]:
+        """The order of the units, and of those within them."""
+        roles = {self.role, *self.nested, *self.averaged, *(("n_heads",) if self.nested else ())}
+        return frozenset(f"sorted:{role}" for role in roles)
 
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
         """The graph with merged units; weights laid out over nested dims are as they were.

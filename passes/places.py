@@ -11,10 +11,13 @@ from archc.passes.base import Pass
 def nodes_of(one: Pass, graph: Graph, kind: type[Any], layers: tuple[int, ...]) -> tuple[Node, ...]:
     """The nodes whose op is a `kind`: of every layer, and of multi-token prediction, where `layers` are none.
 
-    Raises PassError for a position that there is not and for a layer without such a node.
+    Raises PassError where there is none, for a position that there is not and for a layer without such a node.
     """
+    everywhere = tuple(n for n in graph.nodes if isinstance(n.op, kind))
+    if not everywhere:
+        raise one.error(f"`{graph.name}` has no {kind.kind}")
     if not layers:
-        return tuple(n for n in graph.nodes if isinstance(n.op, kind))
+        return everywhere
     found = {
         i: tuple(n for n in graph.block_nodes(LAYERS, block) if isinstance(n.op, kind))
         for i, block in _blocks(one, graph, layers).items()
