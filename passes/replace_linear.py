@@ -18,7 +18,7 @@ from archc.passes.scores import Scores
 class ReplaceLinear(Pass):
     """A linear map of its normed input in the place of each mixer at `layers` (Puzzle, Bercovich et al. 2024).
 
-    `path` is the safetensors file of fitted maps (`archc.passes.fitting.fit_linear`), with the keys `L3.mixer.weight`,
+    `path` is the safetensors file of fitted maps (`archc.passes.ridge.fit_linear`), with the keys `L3.mixer.weight`,
     `L3.mixer.offset` in fp64, relative to the folder that the map of weights is run over; `sha256` is the file's.
     Without a file the maps start at zero, to be trained. `dtype` is the storage type that they get.
     """

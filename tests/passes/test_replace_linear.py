@@ -15,7 +15,7 @@ from archc.ir.init import init_weights
 from archc.ir.text import parse_graph
 from archc.kernels.errors import PassError
 from archc.passes import apply
-from archc.passes.fitting import fit_linear
+from archc.passes.ridge import fit_linear
 from archc.passes.replace_linear import ReplaceLinear
 
 BEFORE = """archc graph 1
