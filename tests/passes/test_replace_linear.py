@@ -15,8 +15,8 @@ from archc.ir.init import init_weights
 from archc.ir.text import parse_graph
 from archc.kernels.errors import PassError
 from archc.passes import apply
-from archc.passes.ridge import fit_linear
 from archc.passes.replace_linear import ReplaceLinear
+from archc.passes.ridge import fit_linear
 
 BEFORE = """archc graph 1
 name small
