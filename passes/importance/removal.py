@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from archc.kernels.errors import PassError
 from archc.passes.importance.base import Batch, Estimator, Measurement, Results, Subject, estimator
 from archc.passes.importance.targets import next_token_loss
+
+_LARGEST = 700.0  # nats of a token whose perplexity a float still holds
 
 
 class Removal(Estimator):
@@ -17,7 +20,9 @@ class Removal(Estimator):
         raise NotImplementedError
 
     def value(self, above: float, below: float) -> float:
-        """The score of both sums."""
+        """The score of both sums: 0 where nothing changes."""
+        if not above:
+            return 0.0
         return above / below if below else math.inf
 
     def start(self, subject: Subject) -> Measurement:
@@ -80,4 +85,6 @@ class Perplexity(Removal):
         return float(loss), count
 
     def value(self, above: float, below: float) -> float:
-        return math.exp(min(above / below, 700.0)) if below else math.inf
+        if not below:
+            raise PassError("perplexity: no token of the batches has a next one to predict")
+        return math.exp(min(above / below, _LARGEST))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
 from torch import Tensor
 
 from archc.ir.execute import execute
@@ -21,10 +22,12 @@ from archc.ir.init import init_weights
 from archc.ir.selection import keep
 from archc.ir.slicing import select
 from archc.kernels.errors import ArchcError, ParseError, PassError
+from archc.passes import apply
 from archc.passes.importance import measure, measuring, parse_estimators, registered_estimators
 from archc.passes.importance.units import owned, pieces
 from archc.passes.scores import Scores
 from archc.spec.load import load_spec
+from archc.testing import graphs
 
 SPEC = """
 archc: 1
@@ -426,6 +429,7 @@ def test_two_of_one_name_stand_under_their_texts() -> None:
         ("iterative{remove=6}", [TOKENS], "there are 5 blocks to remove: got 6"),
         ("kl, kl", [TOKENS], "estimators given twice: kl"),
         ("taylor", [TOKENS[:, :1]], "no token of the batches has a next one"),
+        ("perplexity", [TOKENS[:, :1]], "no token of the batches has a next one"),
     ],
 )
 def test_misuse_is_one_clear_error(estimators: str, batches: list[Tensor], message: str) -> None:
@@ -456,3 +460,26 @@ def test_a_graph_without_logits_has_no_removal_scores() -> None:
     bare = dataclasses.replace(GRAPH, outputs=(("hidden", "norm"),))
     with pytest.raises(PassError, match="has no output `logits`"):
         measure(bare, WEIGHTS, [TOKENS], "kl")
+
+
+@given(graphs())
+@settings(max_examples=12, deadline=None)
+def test_any_graph_is_measured(graph: Graph) -> None:
+    """Scores of every unit fit; what a block is worth is what `drop-layers` loses with it."""
+    weights = {k: w.double() for k, w in init_weights(graph, seed=1).items()}
+    tokens = torch.arange(8).view(2, 4) % graph.dims["vocab"].size
+    every = "activation, activation{join=tokens}, expert, weight_norm, taylor, influence, logit_mse"
+    found = measure(graph, weights, [tokens], every)
+    for dims in found.units.values():
+        for name, values in dims.items():
+            assert values.shape == (max(graph.dims[name].rows, 1), graph.dims[name].size)
+            assert (values >= 0).all() and np.isfinite(values).all()
+    assert set(found.units["weight_norm"]) == {d.name for _, p in graph.params() for a in p.axes for d in a.dims()}
+    blocks = graph.blocks.get("layers", ())
+    assert tuple(found.blocks.get("influence", ())) == tuple(found.blocks.get("logit_mse", ())) == blocks
+    full = execute(graph, weights, tokens)["logits"]
+    for i, block in enumerate(blocks):
+        made, weight_map = apply(graph, f"drop-layers{{layers=({i})}}")
+        logits = execute(made, weight_map.apply(weights), tokens)["logits"]
+        changed = ((logits - full) ** 2).sum()
+        close(found.blocks["logit_mse"][block], changed / (full**2).sum() if changed else 0.0)
