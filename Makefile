@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 ORACLES := $(VENV)/.oracles
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help venv demo test browser viewers slow nightly pictures lint wheel-check clean
+.PHONY: help venv demo test browser viewers llama-cpp slow nightly pictures lint wheel-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make slow         the slow tests, some of them in a browser"
 	@echo "make browser      make sure that there is a Chromium"
 	@echo "make viewers      Graphviz, Mermaid, Model Explorer and Netron (800 MB), for the nightly tests"
+	@echo "make llama-cpp    llama.cpp's library (minutes), for the nightly tests"
 	@echo "make nightly      the nightly tests, against mamba-ssm among others; kept in docs/nightly.txt"
 	@echo "make pictures     draw the pictures of the docs, the gallery among them"
 	@echo "make lint         ruff and mypy --strict"
@@ -64,8 +65,12 @@ $(ORACLES): $(INSTALLED)
 viewers: venv
 	-@.ci/viewers $(BIN)/python
 
+# What exports of weights are run in. Tests skip, and say so, where it cannot be built.
+llama-cpp: venv
+	-@.ci/llama-cpp $(BIN)/python $(JOBS)
+
 # The last output is kept in docs/nightly.txt.
-nightly: $(ORACLES) browser viewers
+nightly: $(ORACLES) browser viewers llama-cpp
 	@bash -c 'set -o pipefail; { date -u +%F; $(PYTEST) -ra tests/kernels/test_mamba_ssm.py && $(PYTEST) -ra -m nightly -n $(JOBS); } 2>&1 | tee docs/nightly.txt'
 
 pictures: venv browser

@@ -108,6 +108,7 @@ LLAMA_CPP_HYBRID = (
 )
 LLAMA_CPP_MTP = Rule("mtp", "multi-token prediction is attention, then experts", _draft_pair)
 LLAMA_CPP_PUZZLE = (
+    _only(("attention",), "window", lambda v: v is None, "none", "attention without windows: it would ignore them"),
     kinds(("mamba2", "attention", "latent_moe"), "of feed-forward layers the converter knows latent experts only"),
     one_size(NemotronHPuzzle.binds, frozenset({"moe_intermediate_size", "num_experts_per_tok"})),
     *LLAMA_CPP_HYBRID,

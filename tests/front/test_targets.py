@@ -177,7 +177,7 @@ def test_runtimes_of_one_process_say_so() -> None:
 
 
 @given(made=graphs())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_export_refuses_what_the_check_finds_and_writes_what_it_does_not(made: Graph) -> None:
     """transformers loads whatever its families can express, so that both say the same of any graph."""
     families = TARGETS["transformers"].families

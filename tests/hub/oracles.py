@@ -213,10 +213,11 @@ def randomise(model: torch.nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
-            tensor.copy_(_random(name, tensor, generator))
+            tensor.copy_(random_value(name, tensor, generator))
 
 
-def _random(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
+def random_value(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """A value for a parameter, by what its name says it is."""
     noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
     uniform = torch.rand(tensor.shape, generator=generator, dtype=torch.float32)
     if name.endswith("A_log"):
@@ -272,7 +273,7 @@ def mtp_tensors(oracle: Oracle, seed: int = 0) -> dict[str, Tensor]:
         shapes |= {f"mtp.layers.{i}.mixer.{name}": shape for name, shape in sub.items()}
     shapes[f"mtp.layers.{len(oracle.mtp) - 1}.final_layernorm.weight"] = (d,)
     generator = torch.Generator().manual_seed(seed + 2)
-    return {name: _random(name, torch.empty(shape), generator) for name, shape in shapes.items()}
+    return {name: random_value(name, torch.empty(shape), generator) for name, shape in shapes.items()}
 
 
 def _attention_shapes(c: Config) -> dict[str, tuple[int, ...]]:

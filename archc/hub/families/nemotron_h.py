@@ -197,6 +197,8 @@ class NemotronH(Family):
     def write_blocks(self, spec: Spec) -> Config:
         config = _patterns(spec)
         mixers = [b.fields for b in all_blocks(spec) if b.kind == "mamba2"]
+        if any(LETTER_OF[b.kind] == "E" for b in all_blocks(spec)):
+            config["n_shared_experts"] = 1  # llama.cpp wants it said
         if mixers:
             config["time_step_min"] = mixers[0].dt_limit[0] or NO_BOUND
         # Foreign engines read how often to apply the MTP module from their own options, so the field is ours.
