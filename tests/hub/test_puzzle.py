@@ -282,3 +282,17 @@ def test_sizes_that_all_share_may_stand_above_alone() -> None:
     for key in ("block_configs", "mtp_block_configs"):
         config[key] = [{k: v for k, v in one.items() if k in own} for one in config[key]]
     assert not differences(spec_from_config(config), made)
+
+
+def test_a_layer_without_its_mixer_is_refused_by_name_and_a_package_offered(tmp_path: Path) -> None:
+    whole = load_spec(zoo.path("tiny-dense")).graph()
+    kept = (n for n in whole.nodes if n.id != "L2.mixer")
+    nodes = tuple(replace(n, inputs=tuple("L2.norm" if i == "L2.mixer" else i for i in n.inputs)) for n in kept)
+    hollow = replace(whole, nodes=nodes)
+    write_checkpoint_dir(tmp_path / "ckpt", hollow, init_weights(hollow, seed=0), {"step": "test"})
+    with pytest.raises(UnsupportedError) as caught:
+        export_checkpoint(tmp_path / "ckpt", tmp_path / "hf")
+    assert str(caught.value).splitlines() == [
+        "block `L2` is not a norm, a mixer and a residual add: got norm, add",
+        f"a package says any model: archc compile {tmp_path / 'ckpt'} -o PACKAGE",
+    ]
