@@ -11,7 +11,10 @@ from torch import Tensor
 from archc.ir.execute import Reading, execute
 from archc.ir.graph import Graph
 from archc.ir.init import init_weights
+from archc.ir.op import Op
 from archc.resolve import load
+from archc.testing import example_ops, one_op_graph
+from archc.testing.contracts import op_id, random_inputs, random_weights
 
 TOKENS = torch.arange(12).view(2, 6)
 
@@ -67,3 +70,18 @@ def test_outputs_of_nodes_that_are_given_are_not_computed(graph: Graph, weights:
     found = execute(head, weights, {"tokens": TOKENS, "L6.add": stream}, watch=watch)
     assert set(ran) == {f"L{i}.{role}" for i in (7, 8, 9) for role in ("norm", "mixer", "add")} | {"norm", "lm_head"}
     assert torch.equal(found["logits"], execute(graph, weights, TOKENS)["logits"])
+
+
+@pytest.mark.parametrize("op", example_ops(), ids=op_id)
+def test_an_op_has_the_values_that_it_says_are_scored(op: Op) -> None:
+    graph = one_op_graph(op)
+    shown: dict[str, set[str]] = {}
+
+    def watch(reading: Reading) -> None:
+        if reading.node.op == op:
+            shown.setdefault(reading.name, set()).update(d.name for axis in reading.axes for d in axis.dims())
+
+    execute(graph, random_weights(graph), random_inputs(op), watch=watch)
+    for role, name in op.scored.items():
+        dim = op.dims.get(role)
+        assert dim is None or dim.name in shown[name], (role, name)

@@ -14,7 +14,14 @@ from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts, GptOssTo
 from transformers.models.nemotron_h.modeling_nemotron_h import NemotronHExperts, NemotronHTopkRouter
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeExperts, Qwen3MoeTopKRouter
 
-from archc.kernels.reference import clamped_swiglu, expert_mlp, held_expert_mlp, route
+from archc.kernels.reference import (
+    clamped_swiglu,
+    expert_hidden,
+    expert_mlp,
+    expert_outputs,
+    held_expert_mlp,
+    route,
+)
 
 E, F, D = 8, 4, 6  # experts, d_ff, d_model
 FORMS: list[dict[str, Any]] = [
@@ -249,3 +256,14 @@ def test_export_holds_for_every_length(form: dict[str, Any]) -> None:
     for n in (2, 3, 30):
         values = chosen(n)
         torch.testing.assert_close(program.module()(*values), module(*values))
+
+
+@forms
+def test_outputs_of_single_experts_sum_to_those_of_all(form: dict[str, Any]) -> None:
+    x, weights, experts = chosen(9)
+    stack = stacks(**form)
+    down, down_bias = stack["down"], stack.get("down_bias")
+    hidden = expert_hidden(x, experts, **{k: v for k, v in stack.items() if not k.startswith("down")})
+    each = expert_outputs(hidden, weights, experts, down, down_bias)
+    assert hidden.shape == (9, 3, F) and each.shape == (9, 3, D)
+    torch.testing.assert_close(each.sum(1), expert_mlp(x, weights, experts, **stack))
