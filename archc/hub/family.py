@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from archc.hub.blocks import all_blocks, differences
 from archc.hub.config import REQUIRED, Bind, Config, bind, check_neutral, check_packing, unread
 from archc.hub.entries import Entry, Exprs, Shape
-from archc.hub.fit import SOME_LAYERS, Found, Rule, Violation, in_order, one_size, words
+from archc.hub.fit import SOME_LAYERS, Found, Rule, Violation, in_order, one_size, placed, words
 from archc.hub.rules import broken_rules
 from archc.ir.build import Norm
 from archc.kernels.errors import UnknownName, UnsupportedError, WeightError
@@ -154,9 +154,14 @@ class Family:
         broken = [one for several in found.values() for one in several]
         if any(rule.gates for rule, several in found.items() if several):
             return in_order(spec, broken)
-        named = {(one.at.scope, one.at.field) for one in broken}
-        unsaid = [found for found in self._unsaid(spec, source or {}) if (found.scope, found.field) not in named]
+        told = self._told(spec, broken)
+        unsaid = [found for found in self._unsaid(spec, source or {}) if _path(spec, found) not in told]
         return in_order(spec, [*broken, *map(UNSAID.broken, unsaid)])
+
+    def _told(self, spec: Spec, broken: Sequence[Violation]) -> set[str]:
+        """Spec fields whose values a rule found to differ: that config.json says one of them only is no news."""
+        paths = {_path(spec, one.at) for one in broken}
+        return {path for one in self.binds if paths & set(one.to) for path in one.to}
 
     def _unsaid(self, spec: Spec, source: Config) -> list[Found]:
         """What is lost when the model's config is read again."""
@@ -265,6 +270,12 @@ def _value(spec: Spec, path: str) -> Any:
     if kind == "norm":
         return getattr(spec.norm, name)
     return next((getattr(one.fields, name) for one in all_blocks(spec) if one.kind == kind), REQUIRED)
+
+
+def _path(spec: Spec, found: Found) -> str:
+    """The place of a violation as binds name it: `mlp.d_ff`, `norm.eps`."""
+    kinds = {scope: one.kind for scope, one in placed(spec)}
+    return f"{kinds.get(found.scope, found.scope)}.{found.field}"
 
 
 def _with_std(one: Block, std: float) -> Block:

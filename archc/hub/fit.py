@@ -5,11 +5,12 @@ A family's rules are what export refuses by, and `archc.targets` asks the same o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from archc.hub.config import REQUIRED, Bind
+from archc.hub.config import Bind
 from archc.ir.graph import LAYERS, MTP_LAYERS
 from archc.spec.model import Block, Spec
 
@@ -99,16 +100,18 @@ def said_of(spec: Spec, bind: Bind) -> Iterator[tuple[str, str, Any]]:
 
 
 def one_size(binds: Iterable[Bind], free: frozenset[str] = frozenset()) -> Rule:
-    """One value for all blocks of a kind, but for the config fields `free`, which each block has for itself."""
+    """One value for all blocks of a kind, but for the config fields `free`, which each block has for itself.
+
+    The commonest value is the one expected, so that the layers found are those that a pass has changed."""
     fixed = [one for one in binds if one.key not in free]
 
     def find(spec: Spec, tp: int) -> Iterator[Found]:
         for one in fixed:
-            first: Any = REQUIRED
-            for scope, name, value in said_of(spec, one):
-                first = value if first is REQUIRED else first
-                if value != first:
-                    yield Found(scope, name, value, first, f"`{one.key}` says it once for all layers")
+            said = list(said_of(spec, one))
+            common = next(iter(Counter(value for *_, value in said).most_common(1)), None)
+            for scope, name, value in said:
+                if common and value != common[0]:
+                    yield Found(scope, name, value, common[0], f"`{one.key}` says it once for all layers")
 
     says = "one size per kind of block" + (f", but for {', '.join(sorted(free))}" if free else "")
     return Rule("one-size", says, find)
