@@ -53,7 +53,7 @@ class Run:
 class Index:
     """Immutable positions (int64, not negative, repeats allowed) that compare and hash by value."""
 
-    __slots__ = ("_hash", "end", "positions")
+    __slots__ = ("_hash", "_runs", "end", "positions")
 
     positions: Positions
     end: int  # one past the largest position: the smallest axis that this index fits
@@ -73,6 +73,7 @@ class Index:
         self.positions = array
         self.end = int(array.max()) + 1 if array.size else 0
         self._hash: int | None = None
+        self._runs: list[Run] | None = None
 
     @classmethod
     def all(cls, size: int) -> Index:
@@ -110,6 +111,11 @@ class Index:
         """The positions as arithmetic runs, taken greedily from the left.
 
         Two positions alone make a run only when adjacent or equal, so that lists of singles stay readable."""
+        if self._runs is None:
+            self._runs = self._as_runs()
+        return self._runs
+
+    def _as_runs(self) -> list[Run]:
         positions, steps = self.positions, np.diff(self.positions)
         ends = [*(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]  # where a stretch of equal steps ends
         runs: list[Run] = []

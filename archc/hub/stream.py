@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from torch import Tensor
@@ -27,7 +29,8 @@ from archc.progress import bar
 
 # Larger parameters are made in blocks of rows of about this size (at least one row); arithmetic on bf16 holds a block
 # some six times. Larger blocks are no faster.
-BLOCK_BYTES = 4 * 2**20
+BLOCK_BYTES = 1 * 2**20
+WORKERS, AHEAD = 2, 2  # threads that make blocks, and how many blocks are being made or wait to be written
 # Blocks may together read this much more than the whole does.
 REREAD = 1.25
 
@@ -63,8 +66,8 @@ def run_into(
     weight_map.check(source.names)
     shapes, dtypes = weight_map.shapes(source.shapes), weight_map.dtypes(source.dtypes)
     total = sum(math.prod(shapes[n]) * DTYPE_BYTES[dtypes[n]] for n in shapes)
-    with bar("weights", total, unit="bytes") as advance:
-        maker = _Maker(source, FittedFiles(files).read, advance)
+    with bar("weights", total, unit="bytes") as advance, ThreadPoolExecutor(WORKERS) as pool:
+        maker = _Maker(source, FittedFiles(files).read, advance, pool)
         tensors = (
             Outgoing(name, dtypes[name], shapes[name], functools.partial(maker.pieces, expr))
             for name, expr in weight_map.params.items()
@@ -79,16 +82,33 @@ class _Maker:
     """Makes the values of new parameters from a source, block by block."""
 
     def __init__(
-        self, source: Checkpoint, read_file: Callable[[w.File], Tensor], advance: Callable[[int], None]
+        self,
+        source: Checkpoint,
+        read_file: Callable[[w.File], Tensor],
+        advance: Callable[[int], None],
+        pool: ThreadPoolExecutor,
     ) -> None:
         self.source, self.read_file, self.advance = source, read_file, advance
+        self.pool = pool
 
     def pieces(self, expr: w.WeightExpr) -> Iterator[Tensor]:
-        """The value of `expr` as blocks of rows, in order."""
-        for block in self.blocks(expr):
-            yield (value := evaluate(block, self.source.read, self.read_file))
+        """The value of `expr` as blocks of rows, in order; the next ones are made while one is written."""
+        blocks = self.blocks(expr)
+        if len(blocks) == 1:
+            yield (value := self.made(blocks[0]))
+            self.advance(value.nbytes)
+            return
+        waiting = deque(self.pool.submit(self.made, block) for block in blocks[:AHEAD])
+        for block in [*blocks[AHEAD:], *[None] * len(waiting)]:
+            yield (value := waiting.popleft().result())
             self.advance(value.nbytes)
             del value  # before the next one is made
+            if block is not None:
+                waiting.append(self.pool.submit(self.made, block))
+
+    def made(self, expr: w.WeightExpr) -> Tensor:
+        """The value of a block."""
+        return evaluate(expr, self.source.read, self.read_file)
 
     def blocks(self, expr: w.WeightExpr) -> list[w.WeightExpr]:
         """Normalised expressions of the row blocks of `expr`: one when it is small or several would read much twice."""
