@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from archc.hub.config import CARRIED, Config, config_file, named_in_errors, read_config
 from archc.hub.family import Family, families, family_of, shorten
+from archc.hub.fit import distance
 from archc.kernels.errors import ArchcError, UnknownName, UnsupportedError, quoted
 from archc.spec.model import Spec
 
 logger = logging.getLogger(__name__)
 
-# Fields that a block of another kind stands for, when families are compared.
-OTHER_KIND = 5
 TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -56,23 +55,12 @@ def config_of(spec: Spec, family: str = "", source: Config | None = None) -> Con
         kept = source if one.model_type == own else _carried(source, one)
         if not one.violations(spec, kept):
             return one.write(spec, kept)
-    near = nearest_family(spec, known.values())
-    lines = shorten([str(one) for one in near.violations(spec)])
-    others = ", ".join(name for name in known if name != near.model_type)
-    head = f"no foreign family can express `{spec.name}`; `{near.model_type}` comes nearest, and cannot say:"
+    broken = {name: one.violations(spec) for name, one in known.items()}
+    near = min(broken, key=lambda name: distance(spec, broken[name]))
+    lines = shorten([str(one) for one in broken[near]])
+    others = ", ".join(name for name in known if name != near)
+    head = f"no foreign family can express `{spec.name}`; `{near}` comes nearest, and cannot say:"
     raise UnsupportedError("\n".join([head, *lines, f"further off are {others}"]))
-
-
-def nearest_family(spec: Spec, among: Iterable[Family]) -> Family:
-    """The family with the fewest violations.
-
-    A block of another kind counts as one whose every field is wrong; what concerns the whole model, for all layers."""
-
-    def distance(one: Family) -> int:
-        found = (v.at for v in one.violations(spec))
-        return sum((1 if at.field else OTHER_KIND) * (1 if at.scope else len(spec.layers) + 1) for at in found)
-
-    return min(among, key=distance)
 
 
 def _carried(source: Config, family: Family) -> Config:

@@ -15,6 +15,8 @@ from archc.ir.graph import LAYERS, MTP_LAYERS
 from archc.spec.model import Block, Spec
 
 EXPERTS = ("moe", "latent_moe")
+# Fields that a block of another kind stands for, when distances are compared.
+OTHER_KIND = 5
 
 
 class Found(NamedTuple):
@@ -84,6 +86,14 @@ def in_order(spec: Spec, violations: Iterable[Violation]) -> tuple[Violation, ..
     return tuple(sorted(violations, key=lambda one: order.get(one.at.scope, -1)))
 
 
+def distance(spec: Spec, violations: Iterable[Violation]) -> int:
+    """How far a model is from what it breaks the rules of, in fields.
+
+    A block of another kind counts as one whose every field is wrong; what concerns the whole model, for all layers."""
+    places = (one.at for one in violations)
+    return sum((1 if at.field else OTHER_KIND) * (1 if at.scope else len(spec.layers) + 1) for at in places)
+
+
 def said_of(spec: Spec, bind: Bind) -> Iterator[tuple[str, str, Any]]:
     """(scope, field, value) of everything in a model that one config field speaks of."""
     fields = [path.rpartition(".")[::2] for path in bind.to]
@@ -99,7 +109,9 @@ def said_of(spec: Spec, bind: Bind) -> Iterator[tuple[str, str, Any]]:
 # -- rules that several families or runtimes share ---------------------------------------------------------------------
 
 
-def one_size(binds: Iterable[Bind], free: frozenset[str] = frozenset()) -> Rule:
+def one_size(
+    binds: Iterable[Bind], free: frozenset[str] = frozenset(), says: str = "one size per kind of block"
+) -> Rule:
     """One value for all blocks of a kind, but for the config fields `free`, which each block has for itself.
 
     The commonest value is the one expected, so that the layers found are those that a pass has changed."""
@@ -113,7 +125,6 @@ def one_size(binds: Iterable[Bind], free: frozenset[str] = frozenset()) -> Rule:
                 if common and value != common[0]:
                     yield Found(scope, name, value, common[0], f"`{one.key}` says it once for all layers")
 
-    says = "one size per kind of block" + (f", but for {', '.join(sorted(free))}" if free else "")
     return Rule("one-size", says, find)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from archc.hub.bare_config import nearest_family
 from archc.hub.family import Family, families
-from archc.hub.fit import Found, Violation, in_order
+from archc.hub.fit import Found, Rule, Violation, distance, in_order
 from archc.ir.graph import Graph
 from archc.kernels.errors import ArchcError, UnsupportedError
 from archc.spec.model import Spec, spec_from_graph
@@ -53,16 +52,23 @@ def fit(graph: Graph, target: str, tp: int = 1) -> Fit:
 
 
 def _as_family(target: Runtime, spec: Spec, tp: int) -> tuple[Family, tuple[Violation, ...]]:
-    """The family that export would write for this runtime, or the nearest one, and what is against it."""
-    mine = target.families or {}
-    among = [one for name, one in families().items() if name in mine]
-    family = next((one for one in among if not one.violations(spec)), None) or nearest_family(spec, among)
-    rules = (*mine[family.model_type], *target.rules)
-    return family, in_order(
-        spec, _distinct((*family.violations(spec), *(v for r in rules for v in r.violations(spec, tp))))
-    )
+    """The family that export would write for this runtime, where that fits; else the nearest one, and why not."""
+    known = families()
+    among = [(known[name], rules) for name, rules in (target.families or {}).items()]
+    written = next(((one, rules) for one, rules in among if not one.violations(spec)), None)
+    if written and not _against(*written, target, spec, tp):
+        return written[0], ()
+    broken = {one: found for one, rules in among if (found := _against(one, rules, target, spec, tp))}
+    near = min(broken, key=lambda one: distance(spec, broken[one]))
+    return near, broken[near]
+
+
+def _against(family: Family, rules: tuple[Rule, ...], target: Runtime, spec: Spec, tp: int) -> tuple[Violation, ...]:
+    """What a model breaks of a family's rules and of the runtime's."""
+    theirs = (v for rule in (*rules, *target.rules) for v in rule.violations(spec, tp))
+    return in_order(spec, _distinct((*family.violations(spec), *theirs)))
 
 
 def _distinct(violations: Iterable[Violation]) -> Iterable[Violation]:
-    """Each fault once: a format's rule and a runtime's may find the same value too much."""
+    """Each fault once, where a rule of the format and one of the runtime both find it."""
     return {(one.at.scope, one.at.field, str(one.at.expected)): one for one in violations}.values()

@@ -110,6 +110,10 @@ LLAMA_CPP_MTP = Rule("mtp", "multi-token prediction is attention, then experts",
 LLAMA_CPP_PUZZLE = (
     _only(("attention",), "window", lambda v: v is None, "none", "attention without windows: it would ignore them"),
     kinds(("mamba2", "attention", "latent_moe"), "of feed-forward layers the converter knows latent experts only"),
-    one_size(NemotronHPuzzle.binds, frozenset({"moe_intermediate_size", "num_experts_per_tok"})),
+    one_size(
+        NemotronHPuzzle.binds,
+        frozenset({"moe_intermediate_size", "num_experts_per_tok"}),
+        "one size per kind of block, but for the width and top-k of experts",
+    ),
     *LLAMA_CPP_HYBRID,
 )

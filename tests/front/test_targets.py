@@ -79,7 +79,9 @@ def test_llama_cpp_reads_width_and_top_k_of_latent_experts_by_layer_and_nothing_
     first = next(i for i, b in enumerate(dense.layers) if b.kind == "mlp")
     uneven = graph("tiny-dense", **{f"L{first}": {"d_ff": 40}})
     assert not reasons(uneven, "vllm-puzzle")
-    assert f"layers.{first}.mixer: mlp, expected mamba2 or attention or latent_moe" in reasons(uneven, "llama.cpp")
+    assert reasons(uneven, "llama.cpp") == [
+        f"layers.{first}.mixer: d_ff 40, expected 768 (`intermediate_size` says it once for all layers)"
+    ]
 
 
 def test_mamba_sizes_are_one_everywhere_but_in_a_package() -> None:

@@ -56,7 +56,8 @@ class NemotronHPuzzle(NemotronH):
     binds: ClassVar[tuple[Bind, ...]] = (*NemotronH.binds, bind("sliding_window", "attention.window", default=None))
 
     def rules(self) -> tuple[Rule, ...]:
-        return tuple(one_size(self.binds, FREE) if rule.name == "one-size" else rule for rule in super().rules())
+        mine = one_size(self.binds, FREE, "one size per kind of block, but for attention, feed-forward and experts")
+        return tuple(mine if rule.name == mine.name else rule for rule in super().rules())
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
