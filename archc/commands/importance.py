@@ -127,7 +127,7 @@ def _show(file: Path, model: str | None, *, by: str, overlay: Path | None, svg: 
     from archc.resolve import load
 
     graph = None if model is None else load(model)
-    scores = load_scores(file, graph)
+    scores = load_scores(file, None if model is None else _stored(model))
     if overlay is not None:
         if graph is None:
             raise typer.BadParameter("--overlay needs --model, whose nodes it names")
@@ -141,6 +141,18 @@ def _show(file: Path, model: str | None, *, by: str, overlay: Path | None, svg: 
         typer.echo(json.dumps(_as_json(scores, graph), indent=2))
     elif overlay is None or str(overlay) != "-":
         _tables(scores, graph)
+
+
+def _stored(model: str) -> Graph:
+    """The graph that measuring sees: a folder's weights say their formats, which a config alone does not."""
+    from archc.hub.weights import weights_of
+    from archc.kernels.errors import WeightError
+    from archc.resolve import load
+
+    try:
+        return weights_of(model).graph
+    except WeightError:  # no weights: a spec, say
+        return load(model)
 
 
 def _plot(scores: Scores, graph: Graph | None, folder: Path) -> None:

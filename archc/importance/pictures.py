@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from archc.importance.files import check_scores
 from archc.importance.summary import axes
 from archc.ir.graph import LAYERS, Graph
 from archc.kernels.errors import ArchcError, UnknownName
@@ -39,8 +38,7 @@ def overlay(scores: Scores, graph: Graph, by: str = "") -> Overlay:
     """The scores by one estimator as an overlay of a model; without `by` the first of units and the first of blocks.
 
     A dim stands at the first node that has it, a block's score at its node with the most parameters. Raises
-    UnknownName for an estimator that there is not, ArchcError for scores of another graph."""
-    check_scores(scores, graph)
+    UnknownName for an estimator that there is not, ArchcError where no score is of a node of the model."""
     known = {**scores.units, **scores.blocks}
     if by and by not in known:
         raise UnknownName("estimator in the scores", by, known)

@@ -216,6 +216,21 @@ def test_the_overlay_is_one_that_show_draws(measured: Path, checkpoint: Path, tm
         archc("importance", "show", measured, "--model", checkpoint, "--overlay", out, "--by", "experts")
 
 
+def test_scores_of_a_hugging_face_folder_are_those_of_its_weights(tmp_path: Path) -> None:
+    """Its config says nothing of formats, so that its graph is not quite that of the weights."""
+    spec = (
+        SPEC.replace('"*-E"', '"*-"')
+        .replace("{d_ff: 10}", "{d_ff: 10, gated: true}")
+        .replace("dim: 4}", "dim: 4, rope: {}}")
+    )
+    graph = load_spec(spec).graph()
+    write_checkpoint_dir(tmp_path / "ckpt", graph, init_weights(graph, seed=1), {"step": "test"})
+    archc("export", tmp_path / "ckpt", "--to", "hf", "-o", tmp_path / "hf")
+    archc("importance", tmp_path / "hf", "-e", "weight_norm", "-o", tmp_path / "s")
+    archc("importance", "show", tmp_path / "s", "--model", tmp_path / "hf", "--overlay", tmp_path / "o.json")
+    assert "importance: weight_norm" in archc("show", tmp_path / "hf", "--overlay", tmp_path / "o.json")
+
+
 def test_plots_are_pictures_of_each_axis(measured: Path, checkpoint: Path, tmp_path: Path) -> None:
     archc("importance", "show", measured, "--model", checkpoint, "--svg", tmp_path / "plots")
     found = {p.stem: ElementTree.parse(p).getroot() for p in (tmp_path / "plots").iterdir()}
