@@ -40,13 +40,16 @@ def check(
 
 
 def _show(graph: Graph, found: Fit, tp: int) -> None:
+    from archc.targets import TARGETS
+
     on = found.target + (f" on {tp} processes" if tp > 1 else "")
     family = f" as `{found.family}`" if found.family else ""
-    if found:
-        typer.echo(f"{graph.name} fits {on}{family}")
-        return
     count = len(found.violations)
-    typer.echo(f"{graph.name} does not fit {on}{family}: {count} violation{'s' if count > 1 else ''}")
+    against = f": {count} violation{'s' if count > 1 else ''}" if count else ""
+    typer.echo(f"{graph.name} {'fits' if found else 'does not fit'} {on}{family}{against}")
+    typer.echo(f"({TARGETS[found.target].says})")
+    if found:
+        return
     rules = list(dict.fromkeys(one.rule for one in found.violations))
     for rule, ones in groupby(sorted(found.violations, key=lambda v: rules.index(v.rule)), key=lambda v: v.rule):
         several = list(ones)

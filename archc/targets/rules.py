@@ -82,6 +82,17 @@ def _draft_pair(spec: Spec, tp: int) -> Iterator[Found]:
         yield Found("", "mtp", ", ".join(found), "attention, then experts")
 
 
+def _puzzle_pair(spec: Spec, tp: int) -> Iterator[Found]:
+    yield from _draft_pair(spec, tp)
+    for i, one in enumerate(spec.mtp.layers if spec.mtp else ()):
+        if one.kind == "attention" and one.fields.window is not None:
+            yield Found(f"{MTP_LAYERS}.{i}.mixer", "window", one.fields.window, "none")
+
+
+PUZZLE_MTP = Rule(
+    "mtp", "multi-token prediction is full attention, then experts (as its config class asks)", _puzzle_pair
+)
+
 # -- llama.cpp, as llama-cpp-python 0.3.36 carries it: conversion/nemotron.py and src/models/nemotron-h.cpp ------------
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from archc.hub.fit import Rule
 from archc.kernels.errors import UnknownName, listed, nearest
-from archc.targets.rules import HEADS, LLAMA_CPP_HYBRID, LLAMA_CPP_MTP, LLAMA_CPP_PUZZLE, MAMBA, MTP, WIDTHS
+from archc.targets.rules import HEADS, LLAMA_CPP_HYBRID, LLAMA_CPP_MTP, LLAMA_CPP_PUZZLE, MAMBA, MTP, PUZZLE_MTP, WIDTHS
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ TARGETS: Mapping[str, Runtime] = {
         Runtime(
             "vllm-puzzle",
             "a vLLM with `nemotron_h_puzzle` (0.24 has it); from public sources, not run here",
-            VLLM | {"nemotron_h_puzzle": (MTP,)},
+            VLLM | {"nemotron_h_puzzle": (PUZZLE_MTP,)},
             (HEADS, MAMBA, WIDTHS),
         ),
         Runtime(

@@ -112,7 +112,12 @@ def test_a_module_for_further_tokens_is_attention_and_experts() -> None:
     assert not reasons(mamba, "transformers")
     turned = replace(made, mtp=replace(made.mtp, layers=made.mtp.layers[::-1])).graph()
     assert not reasons(turned, "vllm")
-    assert reasons(turned, "llama.cpp") == ["mtp latent_moe, attention, expected attention, then experts"]
+    wanted = ["mtp latent_moe, attention, expected attention, then experts"]
+    assert reasons(turned, "llama.cpp") == wanted
+    narrow = replace(made.layers[1], fields=replace(made.layers[1].fields, d_ff=48))
+    layers = (made.layers[0], narrow, *made.layers[2:])
+    uneven = replace(made, layers=layers, mtp=replace(made.mtp, layers=made.mtp.layers[::-1])).graph()
+    assert {v.rule for v in check(uneven, "vllm-puzzle")} == {"one-size"}, "nearer to `nemotron_h` than to a puzzle"
 
 
 def test_a_llama_like_graph_must_fit_a_family() -> None:
@@ -220,14 +225,19 @@ def uneven(tmp_path: Path) -> Path:
 
 
 def test_a_target_that_fits_and_one_that_does_not(uneven: Path) -> None:
-    assert archc("check", uneven, "--target", "vllm-puzzle") == (0, "uneven fits vllm-puzzle as `nemotron_h_puzzle`\n")
+    assert archc("check", uneven, "--target", "vllm-puzzle") == (
+        0,
+        "uneven fits vllm-puzzle as `nemotron_h_puzzle`\n"
+        "(a vLLM with `nemotron_h_puzzle` (0.24 has it); from public sources, not run here)\n",
+    )
     status, said = archc("check", uneven, "--target", "vllm")
     assert status == 1
     lines = said.splitlines()
     assert lines[0].startswith("uneven does not fit vllm as `nemotron_h`: ")
-    assert lines[2] == "one-size: one size per kind of block"
-    assert lines[3].startswith("  layers.1.mixer: top_k 2, expected 4 (`num_experts_per_tok`")
-    assert lines[3].endswith("[L1.mixer]")
+    assert lines[1] == "(vLLM; from its source, not run here)"
+    assert lines[3] == "one-size: one size per kind of block"
+    assert lines[4].startswith("  layers.1.mixer: top_k 2, expected 4 (`num_experts_per_tok`")
+    assert lines[4].endswith("[L1.mixer]")
     assert lines[-1] == "a package runs it as it is: archc compile MODEL -o OUT"
 
 
