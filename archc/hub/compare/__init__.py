@@ -2,7 +2,7 @@
 
 Parameters of nodes that stand for one another are compared a block at a time. What units of A's dims B keeps is found
 in the values (`solve.py`) and held against every parameter made of them: a parameter is called sliced only where the
-slice gives its values exactly.
+slice gives its values exactly, or times one number.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from archc.hub.compare.evidence import evidence
 from archc.hub.compare.layout import Link
 from archc.hub.compare.report import ParamChange, Place, Status, Units, WeightsDiff
 from archc.hub.compare.solve import Pair, Solver
-from archc.hub.compare.values import equal, relative_norm
+from archc.hub.compare.values import equal, is_scaled, relative_norm
 from archc.hub.weights import Weights
 from archc.ir.align import shared_dims
 from archc.ir.graph import Graph, Node
 from archc.ir.op import Param
+from archc.ir.selection import Selections
 from archc.progress import bar
 
 __all__ = ["ParamChange", "Place", "Status", "Units", "WeightsDiff", "compare_weights", "evidence"]
@@ -111,10 +112,21 @@ class _Comparison:
         selected = self.solver.selected(pair)
         if selected is not None and equal(selected, pair.new, pair.dtype):
             return self._change(node, param, pair.key, "sliced", dims=self.solver.cut(pair), **more)
+        factor = self._factor(node, param.name)
+        if selected is not None and factor and is_scaled(selected, pair.new, factor, pair.dtype):
+            cut = self.solver.cut(pair)
+            return self._change(node, param, pair.key, "sliced", dims=cut, scale=factor, **more)
         if pair.old.shape != pair.new.shape:
             return self._change(node, param, pair.key, "resized", **more)
         norm = relative_norm(pair.old if selected is None else selected, pair.new)
         return self._change(node, param, pair.key, "changed", norm=norm, **more)
+
+    def _factor(self, node: Node, param: str) -> float | None:
+        """What an op's choice of units multiplies a parameter by, as `Op.selected` says."""
+        op = self.a.graph.by_id[self.pairs[node.id] or ""].op
+        names = {dim.name for dim in op.dims.values()}
+        chosen = [one for one in self.solver.known.values() if one.dim.name in names]
+        return op.selected(Selections(chosen))[1].get(param)
 
     def _change(self, node: Node, param: Param, key: str, status: Status, **more: Any) -> ParamChange:
         place = self._place(node)

@@ -33,7 +33,8 @@ class Place:
 class ParamChange:
     """What became of a parameter of B.
 
-    `same` as `source` of A (maybe in another of the `dtypes`); `sliced` from it along `dims`; `changed` by `norm`
+    `same` as `source` of A (maybe in another of the `dtypes`); `sliced` from it along `dims`, and multiplied
+    by `scale` where there is one; `changed` by `norm`
     relative to it, unit by unit; `resized`: of another shape, and no choice of units gives it; `new`: A has none.
     """
 
@@ -45,13 +46,14 @@ class ParamChange:
     source: str = ""
     dims: tuple[str, ...] = ()
     norm: float | None = None
+    scale: float | None = None
     dtypes: tuple[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; a norm relative to nothing is `inf`."""
         norm = "inf" if self.norm == math.inf else self.norm
         found = {"key": self.key, "status": self.status, "source": self.source, "dims": list(self.dims), "norm": norm,
-                 "dtypes": list(self.dtypes or ())}  # fmt: skip
+                 "scale": self.scale, "dtypes": list(self.dtypes or ())}  # fmt: skip
         kept = {name: value for name, value in found.items() if value not in ("", [], None)}
         return {**kept, "kind": self.kind, "param": self.param, **self.place.to_json()}
 
@@ -166,12 +168,13 @@ def _casts(params: Iterable[ParamChange]) -> Iterator[str]:
 
 
 def _changes(params: Iterable[ParamChange]) -> Iterator[str]:
-    """A line for each parameter of a kind of op that is neither the same nor sliced."""
+    """A line for each parameter of a kind of op that is neither the same nor just sliced."""
     found: dict[tuple[str, str, str, str], list[ParamChange]] = {}
     for p in params:
-        if p.status not in ("same", "sliced"):
+        if p.scale is not None or p.status not in ("same", "sliced"):
             what = f"{p.param} of {p.kind if p.place.region else p.place.position}"
-            found.setdefault((p.status, what, p.kind, p.place.region), []).append(p)
+            status = p.status if p.scale is None else f"times {p.scale:.4g}"
+            found.setdefault((status, what, p.kind, p.place.region), []).append(p)
     for (status, what, _, region), group in found.items():
         where = f" in {region_words(region, [p.place.position for p in group])}" if region else ""
         yield f"{status}: {what}{where}{_norms(group)}"

@@ -48,6 +48,15 @@ def relative_norm(old: Tensor, new: Tensor) -> float:
     return math.sqrt(change / size) if size else math.inf
 
 
+def is_scaled(old: Tensor, new: Tensor, factor: float, dtype: torch.dtype) -> bool:
+    """Whether `new` is `old` times a number, to the rounding of `dtype`."""
+    if old.shape != new.shape:
+        return False
+    apart = ((y.double() - factor * x.double()).abs() <= torch.finfo(dtype).eps * y.double().abs()
+             for x, y in _chunks(old, new))  # fmt: skip
+    return all(bool(close.all()) for close in apart)
+
+
 def hashes(x: Tensor, dtype: torch.dtype, seed: str) -> Ints:
     """A hash of every row of `x` [rows, columns], linear in the bits, modulo 2^64."""
     number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:7], "little")
