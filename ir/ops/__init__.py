@@ -5,10 +5,13 @@ from archc.ir.ops import (  # noqa: F401
     embedding,
     joints,
     latent_moe,
-    linear,
     lm_head,
     mamba2,
     mlp,
     moe,
     norms,
 )
+
+# isort: split
+# Blocks added later stand below, in order: kinds take their colours by it, and pictures keep theirs.
+from archc.ir.ops import linear  # noqa: F401
