@@ -108,12 +108,19 @@ def table(comparison: Comparison, found: Sequence[Result], *, baseline: float) -
     yield f"| 5-gram, Kneser-Ney | | | | {baseline:.4f} | | |"
     first, *others = by_arm
     told = [
-        f"- {name} less {first}: {d} bits a byte" for name in others if (d := difference(by_arm[first], by_arm[name]))
+        f"- {name} less {first}: {d} bits a byte"
+        for name in others
+        if (d := difference(by_arm[first], by_arm[name])) and _alike(by_arm[first], by_arm[name])
     ]
     told += [f"- {r.arm}, seed {r.seed}, drafts: {_drafts(r.drafts)}" for r in found if r.drafts]
     if told:
         yield ""
         yield from told
+
+
+def _alike(first: Sequence[Result], other: Sequence[Result]) -> bool:
+    """Whether both are the same architecture, so that their difference says something of how they were trained."""
+    return {r.parameters for r in first} == {r.parameters for r in other}
 
 
 def _row(name: str, runs: Sequence[Result]) -> str:
@@ -129,8 +136,9 @@ def _row(name: str, runs: Sequence[Result]) -> str:
 
 
 def _drafts(drafts: dict[str, Any]) -> str:
-    steps = ", ".join(f"step {k} accepted {share:.1%}" for k, share in drafts["acceptance"].items())
-    return f"{steps}; {drafts['tokens_per_pass']:.2f} tokens a pass"
+    accepted, agreed = (", ".join(f"{x:.1%}" for x in drafts[name].values()) for name in ("acceptance", "agreement"))
+    passes = f"{drafts['tokens_per_pass']:.2f} tokens a pass"
+    return f"steps accepted {accepted}, {passes}; on the held-out text itself they agree {agreed}"
 
 
 def placed(page: str, what: str, text: str) -> str:
