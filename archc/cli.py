@@ -34,6 +34,7 @@ COMMANDS = {
         "demo": "archc.commands.demo:demo",
         "compile": "archc.commands.compile:compile",
         "compress": "archc.commands.compress:compress",
+        "migrate": "archc.commands.migrate:migrate",
         "verify": "archc.commands.verify:verify",
         "train": "archc.commands.train:train",
         "distill": "archc.commands.distill:distill",
