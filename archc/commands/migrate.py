@@ -57,7 +57,7 @@ def migrate(
     stored = weights_of(weights).graph if weights is not None else load(start)
     a = load(start) if start else stored
     b = load(to)
-    if not same_spec(a, stored):
+    if not same_spec(stored, a):
         raise PassError(f"`{weights}` holds another model than `{start}`: `archc diff {start} {weights}` tells")
     scores = load_scores(importance, stored) if importance is not None else None
     choices = Choices(
@@ -74,11 +74,12 @@ def migrate(
     if dry_run:
         check_end(stored, pipeline, b, scores)
     if dry_run or weights is None or output is None:
-        typer.echo(str(pipeline))
+        typer.echo(str(pipeline), nl=bool(pipeline.passes))
         return
     made = run(weights, pipeline, b, output, scores=importance, overwrite=overwrite)
     count = sum(map(math.prod, made.graph.weight_shapes().values()))
-    typer.echo(str(pipeline))
+    if pipeline.passes:
+        typer.echo(str(pipeline))
     typer.echo(f"{output}: `{made.graph.name}`, {count:,} parameters")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from archc.compress.depth import Choice, find_layers
-from archc.compress.reach import MERGES, Cut, How, Reacher, Way, mixers
+from archc.compress.reach import MERGES, Cut, How, Reacher, Way, mixers, other_formats
 from archc.compress.run import compress
 from archc.hub.checkpoint_dir import CheckpointDir
 from archc.hub.weights import weights_of
@@ -24,6 +24,7 @@ from archc.ir.diff_changes import find_changes
 from archc.ir.diff_pairs import Paired
 from archc.ir.diff_words import Place, change_words, places_words, region_words
 from archc.ir.graph import LAYERS, MTP_LAYERS, Graph, Node
+from archc.ir.workload import FormatChoice
 from archc.kernels.errors import PassError, UnsupportedError
 from archc.passes import Context, Pass, Pipeline, apply
 from archc.passes.canonicalise import Canonicalise
@@ -36,7 +37,7 @@ from archc.passes.ranking import FIRST, RANDOM
 from archc.passes.scores import Scores
 from archc.passes.tie_embeddings import TieEmbeddings
 from archc.passes.untie_embeddings import UntieEmbeddings
-from archc.spec.model import Spec, spec_from_graph
+from archc.spec.model import Block, Spec, spec_from_graph
 
 Tie = Literal["embedding", "lm_head", "mean"]
 
@@ -79,7 +80,7 @@ def passes_between(a: Graph, b: Graph, choices: Choices | None = None) -> Pipeli
 def check_end(a: Graph, pipeline: Pipeline, b: Graph, scores: Scores | None = None) -> None:
     """Raise UnsupportedError unless the pipeline makes of `a` a model of `b`'s spec, its name aside."""
     made, _ = apply(a, pipeline, Context(scores=scores))
-    if _nameless(made) != _nameless(b):
+    if not same_spec(made, b):
         changes = find_changes(Paired(made, b, align(made, b)))
         told = [f"  {change.words}" for change in changes]
         raise UnsupportedError("\n".join([f"what the passes make of `{a.name}` is not `{b.name}`:", *told]))
@@ -101,12 +102,31 @@ def migrate(
 
 
 def same_spec(a: Graph, b: Graph) -> bool:
-    """Whether two graphs are of one spec, their names aside."""
-    return _nameless(a) == _nameless(b)
+    """Whether `a` is of `b`'s spec, names aside; formats are `a`'s own where that spec names none."""
+    if _structure(a) != _structure(b) or list(_other_formats(a, b)):
+        return False
+    pairs = (
+        (x, y) for region in (LAYERS, MTP_LAYERS) for x, y in zip(mixers(a, region), mixers(b, region), strict=True)
+    )
+    return not any(True for x, y in pairs for _ in other_formats(a, x, y))
 
 
-def _nameless(graph: Graph) -> Spec:
-    return replace(spec_from_graph(graph), name="_")
+def _structure(graph: Graph) -> Spec:
+    spec = spec_from_graph(graph)
+    mtp = spec.mtp and replace(spec.mtp, layers=_bare(spec.mtp.layers))
+    return replace(spec, name="_", formats=(), layers=_bare(spec.layers), mtp=mtp)
+
+
+def _bare(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    return tuple(replace(block, formats=()) for block in blocks)
+
+
+def _other_formats(a: Graph, b: Graph) -> Iterator[str]:
+    """The formats that B has for the whole model and A has not."""
+    had = FormatChoice().of(a)
+    for name, wanted in b.formats:
+        if had[name] != wanted:
+            yield f"{name} format {change_words(had[name], wanted)}"
 
 
 @dataclass(frozen=True)
@@ -167,10 +187,7 @@ class _Migration:
             self.impossible.append(f"norm {change_words(*kinds)}")
         if self.old.init_std != self.new.init_std:
             self.impossible.append(f"init.std {change_words(self.old.init_std, self.new.init_std)}")
-        ours, theirs = dict(self.old.formats), dict(self.new.formats)
-        for name in {**ours, **theirs}:
-            if ours.get(name) != theirs.get(name):
-                self.impossible.append(f"{name} format {change_words(ours.get(name), theirs.get(name))}")
+        self.impossible += _other_formats(self.a, self.b)
 
     def _mtp(self) -> Iterator[Pass]:
         had, to = self.a.mtp_steps, self.b.mtp_steps

@@ -131,20 +131,24 @@ class Reacher:
         except ArchcError as error:
             return Reach((), (f"{kinds}: {error}",))
         way, problems = self._cut(made.node(x.id), made.node(x.id), y, Way(replaced=one))
-        return Reach(() if problems else (way,), problems)
+        return Reach(() if problems else (way,), tuple(f"{kinds}: {problem}" for problem in problems))
 
     def _cut(self, x: Node, start: Node, y: Node, way: Way) -> tuple[Way, tuple[str, ...]]:
         """The way with what is cut after it, and what then is not as in `y`; `x` is the block as it was."""
         first, cuts, problems = self._narrowed(start.op, y.op, last=False)
         last, _, _ = self._narrowed(start.op, y.op, last=True)
-        first_node, last_node = (dataclasses.replace(start, op=op) for op in (first, last))
+        formats = list(other_formats(self.a, start, y))
+        x, y, first_node, last_node = (
+            dataclasses.replace(node, op=op, formats=())
+            for node, op in ((x, x.op), (y, y.op), (start, first), (start, last))
+        )
         # What follows from which units are kept (rotary frequencies) is seen once they are chosen.
         chosen = {c.field for c in node_changes(first_node, last_node, self.shared)}
         had = {c.field: c.old for c in node_changes(x, y, self.shared)}
         left = [c for c in node_changes(first_node, y, self.shared) if c.field not in chosen or not _alike(c)]
         broken = [message for _, message, _ in first.check(first.fields())]
         told = [f"{c.field} {change_words(had.get(c.field, c.old), c.new)}" for c in left]
-        return dataclasses.replace(way, cuts=cuts), tuple(dict.fromkeys((*problems, *told, *broken)))
+        return dataclasses.replace(way, cuts=cuts), tuple(dict.fromkeys((*problems, *told, *broken, *formats)))
 
     def _narrowed(self, op: Op, to: Op, *, last: bool) -> tuple[Op, tuple[Cut, ...], list[str]]:
         """The op with its first units, or the last, as many as `to` has, the outer dims first, and why that cannot be.
@@ -185,6 +189,13 @@ def _alike(change: FieldChange) -> bool:
     """Whether two values are as many numbers, though others."""
     old, new = change.old, change.new
     return isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new)
+
+
+def other_formats(a: Graph, x: Node, y: Node) -> Iterator[str]:
+    """The formats that `y` has for parameters of its own and `x`, of A, has not; what `y` leaves open may be any."""
+    for name, wanted in y.formats:
+        if a.weight_format(x, name) != wanted:
+            yield f"{name} format {change_words(a.weight_format(x, name), wanted)}"
 
 
 def mixers(graph: Graph, region: str) -> Iterator[Node]:

@@ -246,7 +246,7 @@ def test_everything_impossible_is_listed_at_once() -> None:
         "d_model 192 -> 256 (no pass makes a dim larger)",
         "vocab 320 -> 400 (no pass makes a dim larger)",
         "norm.eps 1e-05 -> 0.001",
-        "weights format none -> fp32",
+        "weights format bf16 -> fp32",
         "layers 1, 3, 6, 8, 10, 13: mlp d_ff 768 -> 1024 (no pass makes a dim larger)",
         "layers 1, 3, 6, 8, 10, 13: mlp activation relu2 -> silu",
         "layers 5, 12: attention head_dim 32 -> 48 (no pass makes a dim larger)",
@@ -303,6 +303,16 @@ def test_a_choice_that_does_not_lead_there() -> None:
     b = made("tiny-dense", "merge-kv-heads{to=1}")
     with pytest.raises(UnsupportedError, match="--kv-heads drop: layer 5 is reached by `merge` only"):
         passes_between(load("tiny-dense"), b, Choices(kv_heads="drop"))
+
+
+def test_formats_that_the_spec_does_not_name_are_the_checkpoint_s() -> None:
+    spec = spec_from_graph(load("tiny-dense"))
+    layers = tuple(replace(b, formats=(("A_log", "fp32"),)) if b.kind == "mamba2" else b for b in spec.layers)
+    a, plain = changed(spec, formats=(("weights", "fp16"),), layers=layers), load("tiny-dense")
+    assert passes_between(a, plain) == Pipeline(()) and same_spec(a, plain)
+    assert not same_spec(plain, a)
+    with pytest.raises(UnsupportedError, match="mamba2 A_log format bf16 -> fp32"):
+        passes_between(plain, a)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
