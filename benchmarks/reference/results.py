@@ -92,9 +92,15 @@ def section(what: str, found: Iterable[Result], *, baseline: float, command: str
     comparison = COMPARISONS[what]
     mine = [r for r in found if r.what == what]
     lines = [f"## {comparison.title}", "", *table(comparison, mine, baseline=baseline), ""]
-    corpus = sorted({r.corpus_sha256[:12] for r in mine})
-    lines += [f"Corpus {', '.join(corpus)}. Again with `{command}`."]
+    corpus = _short(r.corpus_sha256 for r in mine)
+    teacher = _short(r.teacher_sha256 for r in mine) if comparison.teacher else ""
+    made = f"; weights {', '.join(f'{r.arm} {_short([r.weights_sha256])}' for r in mine)}" if what == "teachers" else ""
+    lines += [f"Corpus {corpus}{f', teacher {teacher}' if teacher else ''}{made}. Again with `{command}`."]
     return "\n".join(lines) + "\n"
+
+
+def _short(hashes: Iterable[str]) -> str:
+    return ", ".join(sorted({h[:12] for h in hashes}))
 
 
 def table(comparison: Comparison, found: Sequence[Result], *, baseline: float) -> Iterator[str]:
