@@ -190,14 +190,16 @@ def _tables(scores: Scores, graph: Graph | None) -> None:
     out = console()
     told = ", ".join(f"{k} {v if isinstance(v, str | int) else ' '.join(map(str, v))}" for k, v in _about(scores))
     out.print(f"scores of graph {scores.graph}" + (f": {told}" if told else ""))
-    numbers = ("dims", "units", "least", "mean", "greatest", "lowest quarter")
-    table = plain_table("by", "axis", *numbers, numbers=numbers, whole=("by", "axis", *numbers))
-    for axis in axes(scores, graph):
-        v = axis.values
-        figures = (f"{float(x):.4g}" for x in (v.min(), v.mean(), v.max()))
-        quarter = "-" if axis.lowest_quarter is None else f"{axis.lowest_quarter:.1%}"
-        table.add_row(axis.by, axis.name, str(len(axis.dims)), axis.sizes, *figures, quarter)
-    if scores.units:
+    numbers = ("dims", "units", "least", "mean", "most", "last 25%")
+    found = list(axes(scores, graph))
+    for by in dict.fromkeys(axis.by for axis in found):
+        table = plain_table(by, *numbers, numbers=numbers, whole=(by, *numbers))
+        for axis in found:
+            if axis.by == by:
+                v = axis.values
+                figures = (f"{float(x):.4g}" for x in (v.min(), v.mean(), v.max()))
+                quarter = "-" if axis.lowest_quarter is None else f"{axis.lowest_quarter:.1%}"
+                table.add_row(axis.name, str(len(axis.dims)), axis.sizes, *figures, quarter)
         out.print(table)
     if scores.blocks:
         names = list(scores.blocks)

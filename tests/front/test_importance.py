@@ -188,14 +188,16 @@ def test_measured_scores_say_what_they_are_of(measured: Path, checkpoint: Path) 
 def test_show_has_a_row_for_each_axis_and_block(measured: Path, checkpoint: Path) -> None:
     shown = archc("importance", "show", measured, "--model", checkpoint)
     for row in (
-        r"activation +mlp d_ff +1 +10 ",
-        r"activation +d_model +1 +8 ",
-        r"expert +moe experts +1 +4 ",
+        r"activation +dims",
+        r"mlp d_ff +1 +10 ",
+        r"d_model +1 +8 ",
+        r"expert +dims",
+        r"moe experts +1 +4 ",
         r"L2 +\d",
     ):
         assert re.search(row, shown), row
     plain = archc("importance", "show", measured)
-    assert re.search(r"activation +d_ff +2 +6 to 10 ", plain)
+    assert re.search(r"\nd_ff +2 +6 to 10 ", plain)
     found = json.loads(archc("importance", "show", measured, "--json"))
     assert {row["axis"] for row in found["axes"]} >= {"d_model", "d_ff", "experts"}
     assert found["graph"] == small().short_hash and set(found["blocks"]) == {"influence", "kl"}
