@@ -11,7 +11,7 @@ from archc.ir.graph import Graph
 from archc.ir.selection import Selection, Selections
 from archc.ir.slicing import select
 from archc.ir.weightmap import WeightMap
-from archc.kernels.errors import ArchcError, GraphError, PassError
+from archc.kernels.errors import ArchcError, PassError
 from archc.passes.base import Context, Pass, register_pass
 from archc.passes.ranking import dims_of, handed_on, kept, order_of
 from archc.passes.scores import Scores
@@ -54,7 +54,7 @@ class Prune(Pass):
         """The narrower graph, and its weights taken from the old ones."""
         try:
             made, weights = select(graph, self.chosen(graph, ctx), as_zeroed=self.rescale_norm)
-        except (GraphError, PassError) as error:
+        except ArchcError as error:
             raise self.error(str(error)) from None
         self._check(graph, made)
         return made, weights
@@ -64,13 +64,10 @@ class Prune(Pass):
         return ctx.scores and handed_on(graph, ctx, self.chosen(graph, ctx)).scores
 
     def chosen(self, graph: Graph, ctx: Context) -> Selections:
-        """What is kept of every dim that is meant. Raises PassError."""
+        """What is kept of every dim that is meant. Raises ArchcError, without the name of the pass."""
         if (self.to is None) == (self.keep is None):
-            raise self.error("give one of `to` (units) and `keep` (a share of them)")
-        try:
-            dims = dims_of(graph, self.dim, self.kind, self.layers)
-        except ArchcError as error:
-            raise self.error(str(error)) from None
+            raise PassError("give one of `to` (units) and `keep` (a share of them)")
+        dims = dims_of(graph, self.dim, self.kind, self.layers)
         return Selections([self._kept(dim, each, ctx) for dim, each in dims.values()])
 
     def _kept(self, dim: Dim, each: int, ctx: Context) -> Selection:

@@ -6,7 +6,7 @@ from archc.ir.graph import Graph
 from archc.ir.selection import Selections
 from archc.ir.slicing import select
 from archc.ir.weightmap import WeightMap
-from archc.kernels.errors import ArchcError, GraphError, PassError
+from archc.kernels.errors import ArchcError
 from archc.passes.base import Context, Pass, register_pass
 from archc.passes.ranking import dims_of, handed_on, kept, order_of
 from archc.passes.scores import Scores
@@ -42,7 +42,7 @@ class Reorder(Pass):
         """The graph, units of whose weights have changed places."""
         try:
             return select(graph, self.chosen(graph, ctx))
-        except (GraphError, PassError) as error:
+        except ArchcError as error:
             raise self.error(str(error)) from None
 
     def scores_after(self, graph: Graph, ctx: Context) -> Scores | None:
@@ -50,9 +50,6 @@ class Reorder(Pass):
         return ctx.scores and handed_on(graph, ctx, self.chosen(graph, ctx)).scores
 
     def chosen(self, graph: Graph, ctx: Context) -> Selections:
-        """The new order of every dim that is meant. Raises PassError."""
-        try:
-            dims = dims_of(graph, self.dim, self.kind, self.layers)
-            return Selections([kept(dim, order_of(dim, ctx, self.by, self.seed)) for dim, _ in dims.values()])
-        except ArchcError as error:
-            raise self.error(str(error)) from None
+        """The new order of every dim that is meant. Raises ArchcError, without the name of the pass."""
+        dims = dims_of(graph, self.dim, self.kind, self.layers)
+        return Selections([kept(dim, order_of(dim, ctx, self.by, self.seed)) for dim, _ in dims.values()])

@@ -70,7 +70,8 @@ def weights_of(model: Path | str) -> Weights:
     if (folder / "config.json").is_file():
         return _of_foreign(folder)
     hint = "expected an archc checkpoint, a compiled package with weights, or a Hugging Face folder"
-    raise WeightError(f"{folder} holds no weights: {hint}")
+    missing = "" if folder.exists() else ", there is no such folder"
+    raise WeightError(f"{folder} holds no weights{missing}: {hint}")
 
 
 def _of_package(folder: Path) -> Weights:

@@ -44,7 +44,9 @@ def pack(
                 writer.text_bytes += sum(len(document.text.encode()) for document in group)
     reading.finish()
     if not writer.documents:
-        raise ArchcError(f"{source}: no document to learn from")
+        part = getattr(source, "part", "all")
+        where = "" if part == "all" else f" in its part `{part}`, and parts hold whole documents"
+        raise ArchcError(f"the source {source}: no document to learn from{where}")
     if source.hash != wanted:
         raise ArchcError(f"{source}: its files changed while they were read")
     return Manifest(

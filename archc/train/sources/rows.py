@@ -88,6 +88,9 @@ class Jsonl(Rows):
             for at, line in lines(path, reading):
                 try:
                     row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    reading.bad(at, "broken JSON", f"{error.msg} at column {error.colno}")
+                    continue
                 except (ValueError, RecursionError) as error:
                     reading.bad(at, "broken JSON", str(error))
                     continue
