@@ -79,5 +79,7 @@ def test_statistics_are_grouped_and_each_of_one_layer_is_told(
 
 
 def test_what_has_no_weights_is_told_so() -> None:
-    with pytest.raises(WeightError, match="tiny-dense holds no weights, there is no such folder: expected an archc checkpoint"):
+    with pytest.raises(
+        WeightError, match="tiny-dense holds no weights, there is no such folder: expected an archc checkpoint"
+    ):
         archc("show", "tiny-dense", "--stats")
