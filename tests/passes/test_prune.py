@@ -144,6 +144,7 @@ def test_refused(graph: Graph, text: str, message: str) -> None:
     with pytest.raises(PassError) as raised:
         apply(graph, text)
     assert message in str(raised.value)
+    assert str(raised.value).count(text.partition("{")[0] + "{") == 1
 
 
 def test_a_token_cannot_choose_more_experts_than_there_are() -> None:
