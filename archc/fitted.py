@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 def write_fitted(file: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write the tensors as one safetensors file; returns its sha256, by which a pass names it."""
     from archc.hub.safetensors_io import Outgoing, write_file
+    from archc.hub.stream import file_sha256
 
     write_file(file, [Outgoing.of(name, tensor) for name, tensor in tensors.items()], {})
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    return file_sha256(file)

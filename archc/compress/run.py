@@ -11,7 +11,7 @@ from typing import Any
 
 from archc.hub.checkpoint import Checkpoint
 from archc.hub.checkpoint_dir import CheckpointDir, is_checkpoint_dir, load_checkpoint, new_checkpoint, packed_weights
-from archc.hub.stream import run_into
+from archc.hub.stream import file_sha256, run_into
 from archc.hub.weights import Weights, weights_of
 from archc.importance.files import load_scores
 from archc.ir.graph import Graph
@@ -45,7 +45,7 @@ def compress(
     graph = replace(made.graph, name=name) if name else made.graph
     step: dict[str, Any] = {"step": STEP, "pipeline": str(pipeline).splitlines(), "parent": identity(parent)}
     if scores:
-        step["importance"] = {"file": SCORES, "sha256": sha256(scores)}
+        step["importance"] = {"file": SCORES, "sha256": file_sha256(scores)}
     folder = load_checkpoint(source) if is_checkpoint_dir(source) else None
     with new_checkpoint(out, graph, step, parent=folder, files=source, overwrite=overwrite) as staged:
         if scores:
@@ -76,9 +76,3 @@ def layout_hash(tensors: Checkpoint) -> str:
     """sha256 of the names, types and shapes of stored tensors; their values are compared by `archc verify`."""
     told = [[name, tensors.dtypes[name], list(tensors.shapes[name])] for name in sorted(tensors.names)]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-
-def sha256(file: Path) -> str:
-    """The sha256 of a file."""
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archc.compress.run import SCORES, STEP, compressed, identity, sha256
+from archc.compress.run import SCORES, STEP, compressed, identity
 from archc.hub.checkpoint_dir import CheckpointDir, load_checkpoint
+from archc.hub.stream import file_sha256
 from archc.hub.weights import Weights, weights_of
 from archc.importance.files import load_scores
 from archc.ir.weight_eval import evaluate
@@ -33,7 +34,7 @@ def verify(child: Path, parent: Path) -> Verified:
     step = _step(made)
     problems = list(_other_parent(step, old))
     scores = child / SCORES
-    if "importance" in step and (not scores.is_file() or sha256(scores) != step["importance"]["sha256"]):
+    if "importance" in step and (not scores.is_file() or file_sha256(scores) != step["importance"]["sha256"]):
         raise WeightError(f"{scores}: is not the file of scores that the units were chosen by")
     known = load_scores(scores, old.graph) if "importance" in step else None
     replayed = compressed(old, Pipeline.parse("\n".join(step["pipeline"]), file=str(child / "history.json")), known)

@@ -163,8 +163,13 @@ class FittedFiles:
         file = (self.root / leaf.path).resolve()
         if not file.is_relative_to(self.root.resolve()) or not file.is_file():
             raise WeightError(f"{leaf.path}: no such file below {self.root}")
-        with file.open("rb") as f:
-            digest = hashlib.file_digest(f, "sha256").hexdigest()
+        digest = file_sha256(file)
         if digest != leaf.sha256:
             raise WeightError(f"{file}: its sha256 is {digest}, the map was made with {leaf.sha256}")
         return {t.name: t for t in read_header(file)}
+
+
+def file_sha256(file: Path) -> str:
+    """The sha256 of a whole file, in hex: what fitted tensors and scores are named by."""
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
