@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,24 +14,33 @@ RECIPE = HERE / "recipe.yaml"
 class Arm:
     """One side of a comparison: a name, the model, and what is laid over the recipe, `{teacher}` being its folder.
 
+    The model is a spec, or what `passes` make of the teacher, `{seed}` in them being the run's. `tokens` are those of
+    its runs where they are not the comparison's; `against` is the arm that it is held against, else the first.
     `drafts` says that its MTP steps are measured as drafts too.
     """
 
     name: str
-    model: str
+    model: str = ""
     overrides: tuple[str, ...] = ()
+    passes: str = ""
+    tokens: int | None = None
+    against: str = ""
     drafts: bool = False
 
-    def arguments(self, *, budget: str, seed: int, teacher: str) -> list[str]:
+    def arguments(self, *, model: str, tokens: int, seed: int, teacher: str) -> list[str]:
         """Arguments of `archc train` after the recipe."""
-        fixed = [f"model=benchmarks/reference/{self.model}", f"budget={budget}", f"seed={seed}", f"init_seed={seed}"]
+        fixed = [f"model={model}", f"budget={{tokens: {tokens}}}", f"seed={seed}", f"init_seed={seed}"]
         return [*fixed, *(text.replace("{teacher}", teacher) for text in self.overrides)]
+
+    def passes_of(self, seed: int) -> str:
+        """What makes this arm's model of the teacher in a run."""
+        return self.passes.replace("{seed}", str(seed))
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Arms that are held against the first, on the same number of tokens each and with the same seeds. `teacher` names
-    the run of `teachers` that they learn from, if they do."""
+    the run of `teachers` that they learn from, or are made of, if they are."""
 
     title: str
     arms: tuple[Arm, ...]
@@ -39,9 +49,51 @@ class Comparison:
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
+# How the importance of a teacher's units and layers is measured, as arguments of `archc importance` between bars.
+_ESTIMATORS = "activation, weight_norm, influence, kl, iterative{measure=kl, remove=6}"
+SCORES = f"--data|stdlib|--tokens|16k|--sequence|256|--estimators|{_ESTIMATORS}"
+
 STUDENT = 2**20  # tokens of a student's run: four to six minutes here with its teacher beside it
 _FROM_TEACHER = "teachers=[{model: {teacher}}]"
 _DISTILLED = ("losses=[logit_kd]", _FROM_TEACHER)
+
+# The teacher cut to hybrid-student.yaml: the layers that matter least of those that leave its pattern, then units.
+_SHALLOWER = "drop-layers{layers=(6, 7, 10, 11)}"
+_NARROWER = (
+    "prune{dim=d_model, to=128}; prune{dim=d_ff, to=512};"
+    " prune{dim=n_heads, kind=mamba2, to=4}; prune{dim=n_heads, kind=attention, to=4}"
+)
+_TO_STUDENT = f"{_SHALLOWER}; {_NARROWER}"
+
+# One axis at a time: its name, and what keeps half or two thirds of it.
+_AXES = {
+    "d_model": "dim=d_model, to=128",
+    "d_ff": "dim=d_ff, to=256",
+    "Mamba heads": "dim=n_heads, kind=mamba2, to=4",
+    "Mamba channels": "dim=head_dim, kind=mamba2, to=32",
+    "d_state": "dim=d_state, to=16",
+    "query heads": "dim=n_heads, kind=attention, to=4",
+    "attention channels": "dim=head_dim, kind=attention, to=16",
+}
+
+
+def _by_axis() -> Iterator[Arm]:
+    """Units kept by activations and at random; layers by what their absence changes and at random."""
+    for axis, options in _AXES.items():
+        ranked = f"{axis}, ranked"
+        yield Arm(ranked, overrides=_DISTILLED, passes=f"prune{{{options}}}", against=ranked)
+        at_random = f"prune{{{options}, by=random, seed={{seed}}}}"
+        yield Arm(f"{axis}, at random", overrides=_DISTILLED, passes=at_random, against=ranked)
+    ranked = "layers, ranked"
+    by_kl, at_random = (f"drop-blocks{{count=2, kind=mlp, by={by}}}" for by in ("kl", "random, seed={seed}"))
+    yield Arm(ranked, overrides=_DISTILLED, passes=by_kl, against=ranked)
+    yield Arm("layers, at random", overrides=_DISTILLED, passes=at_random, against=ranked)
+
+
+_THREE_MLPS = {
+    "ranked once": "drop-blocks{count=3, kind=mlp, by=kl}",
+    "ranked again after each": "drop-blocks{count=3, kind=mlp, by=iterative}",
+}
 
 COMPARISONS = {
     "teachers": Comparison(
@@ -72,5 +124,36 @@ COMPARISONS = {
             Arm("next token and MTP", "moe-student.yaml", ("losses=[next_token, mtp]",), drafts=True),
         ),
         tokens=STUDENT,
+    ),
+    "pruned": Comparison(
+        "Prune and distil, or train the same architecture from scratch? And how many tokens until that catches up",
+        (
+            Arm("pruned and distilled", overrides=_DISTILLED, passes=_TO_STUDENT),
+            Arm("distilled from scratch", "hybrid-student.yaml", _DISTILLED),
+            Arm("from scratch", "hybrid-student.yaml"),
+            Arm("from scratch, twice the tokens", "hybrid-student.yaml", tokens=STUDENT),
+            Arm("from scratch, four times the tokens", "hybrid-student.yaml", tokens=2 * STUDENT),
+        ),
+        tokens=STUDENT // 2,
+        teacher="hybrid",
+    ),
+    "axes": Comparison(
+        "Are ranked units better than random ones? One axis at a time, before and after a short distillation",
+        tuple(_by_axis()),
+        tokens=STUDENT // 8,
+        teacher="hybrid",
+    ),
+    "depth": Comparison(
+        "Width or depth at equal parameters? And layers ranked once, or again after each that goes",
+        (
+            Arm("width", overrides=_DISTILLED, passes="fit{params=1516936, dims=(d_model, d_ff), multiples=(2, 4)}"),
+            Arm("depth, six layers", overrides=_DISTILLED, passes="drop-blocks{count=6, by=kl}"),
+            *(
+                Arm(f"three MLPs, {name}", overrides=_DISTILLED, passes=passes, against="three MLPs, ranked once")
+                for name, passes in _THREE_MLPS.items()
+            ),
+        ),
+        tokens=STUDENT // 4,
+        teacher="hybrid",
     ),
 }

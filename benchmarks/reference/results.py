@@ -18,7 +18,8 @@ T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 @dataclass(frozen=True)
 class Result:
-    """One finished run. `setting` identifies what was asked for, so that a run is done once."""
+    """One finished run. `setting` identifies what was asked for, so that a run is done once.
+    `before` is the bits a byte of a model made of the teacher, before it was trained."""
 
     what: str
     arm: str
@@ -31,6 +32,7 @@ class Result:
     weights_sha256: str
     corpus_sha256: str
     teacher_sha256: str = ""
+    before: float | None = None
     drafts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -105,19 +107,20 @@ def _short(hashes: Iterable[str]) -> str:
 
 def table(comparison: Comparison, found: Sequence[Result], *, baseline: float) -> Iterator[str]:
     """The lines of a comparison's table, and of what differs from its first arm."""
-    yield "| | parameters | tokens | seeds | bits a byte | spread (SD) | seconds |"
-    yield "|---|---|---|---|---|---|---|"
+    before = any(r.before is not None for r in found)
+    yield f"| | parameters | tokens | seeds |{' before |' if before else ''} bits a byte | spread (SD) | seconds |"
+    yield f"|---|---|---|---|{'---|' if before else ''}---|---|---|"
     by_arm = {arm.name: [r for r in found if r.arm == arm.name] for arm in comparison.arms}
     for name, runs in by_arm.items():
         if runs:
-            yield _row(name, runs)
-    yield f"| 5-gram, Kneser-Ney | | | | {baseline:.4f} | | |"
-    first, *others = by_arm
-    told = [
-        f"- {name} less {first}: {d} bits a byte"
-        for name in others
-        if (d := difference(by_arm[first], by_arm[name])) and _alike(by_arm[first], by_arm[name])
-    ]
+            yield _row(name, runs, before=before)
+    yield f"| 5-gram, Kneser-Ney | | | |{' |' if before else ''} {baseline:.4f} | | |"
+    first = comparison.arms[0].name
+    told = []
+    for arm in comparison.arms:
+        base, runs = by_arm[arm.against or first], by_arm[arm.name]
+        if arm.name != first and base is not runs and _alike(base, runs) and (d := difference(base, runs)):
+            told.append(f"- {arm.name} less {arm.against or first}: {d} bits a byte")
     told += [f"- {r.arm}, seed {r.seed}, drafts: {_drafts(r.drafts)}" for r in found if r.drafts]
     if told:
         yield ""
@@ -125,18 +128,23 @@ def table(comparison: Comparison, found: Sequence[Result], *, baseline: float) -
 
 
 def _alike(first: Sequence[Result], other: Sequence[Result]) -> bool:
-    """Whether both are the same architecture, so that their difference says something of how they were trained."""
-    return {r.parameters for r in first} == {r.parameters for r in other}
+    """Whether both have as many parameters, give or take one in two hundred: else their difference says little."""
+    if not first or not other:
+        return False
+    base, size = first[0].parameters, other[0].parameters
+    return abs(size - base) * 200 <= base
 
 
-def _row(name: str, runs: Sequence[Result]) -> str:
+def _row(name: str, runs: Sequence[Result], *, before: bool) -> str:
     bits = [r.bits_per_byte for r in runs]
     spread = f"{statistics.stdev(bits):.4f}" if len(bits) > 1 else "-"
     seeds = ", ".join(str(r.seed) for r in sorted(runs, key=lambda r: r.seed))
     tokens = "-".join(f"{n:,}" for n in sorted({min(r.tokens for r in runs), max(r.tokens for r in runs)}))
     seconds = f"{statistics.fmean(r.seconds for r in runs):.0f}"
+    untrained = [r.before for r in runs if r.before is not None]
+    cell = f" {f'{statistics.fmean(untrained):.4f}' if untrained else '-'} |" if before else ""
     return (
-        f"| {name} | {runs[0].parameters / 1e6:.2f}M | {tokens} | {seeds} |"
+        f"| {name} | {runs[0].parameters / 1e6:.2f}M | {tokens} | {seeds} |{cell}"
         f" {statistics.fmean(bits):.4f} | {spread} | {seconds} |"
     )
 

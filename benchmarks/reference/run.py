@@ -20,9 +20,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from arms import COMPARISONS, RECIPE, Arm, Comparison
+from arms import COMPARISONS, RECIPE, SCORES, Arm, Comparison
 from results import Result, append, placed, read, section
 
+from archc.compress.run import compress
 from archc.evaluate.drafts import Drafts
 from archc.evaluate.metric import Metric, Setting
 from archc.evaluate.ngram import NGramModel
@@ -30,6 +31,8 @@ from archc.evaluate.perplexity import Perplexity
 from archc.evaluate.report import nested
 from archc.evaluate.subject import open_subject
 from archc.kernels.errors import ArchcError
+from archc.passes import Pipeline
+from archc.passes.text import parse_passes
 from archc.train.corpus import Corpus, standard_library_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +53,7 @@ def main() -> None:
     try:
         experiment = Experiment(given.what, given.folder, tuple(given.overrides))
         comparison = experiment.comparison
-        experiment.run(given.seeds or list(comparison.seeds), tokens=given.tokens or comparison.tokens)
+        experiment.run(given.seeds or list(comparison.seeds), tokens=given.tokens)
         experiment.write(given.page)
     except ArchcError as error:
         sys.exit(f"error: {error}")
@@ -65,11 +68,11 @@ class Experiment:
         self.file = folder / "results.jsonl"
         self.corpus: Corpus = standard_library_corpus()
 
-    def run(self, seeds: list[int], *, tokens: int) -> None:
+    def run(self, seeds: list[int], *, tokens: int | None) -> None:
         """Do every run that is not done, seed by seed, so that a comparison that is stopped has whole seeds."""
         for seed in seeds:
             for arm in self.comparison.arms:
-                self.one(arm, seed, f"{{tokens: {tokens}}}")
+                self.one(arm, seed, tokens or arm.tokens or self.comparison.tokens)
 
     @property
     def teacher(self) -> Path:
@@ -81,20 +84,27 @@ class Experiment:
             raise ArchcError(f"the teacher is not trained: {Path(__file__).name} --what teachers")
         return folder
 
-    def one(self, arm: Arm, seed: int, budget: str) -> None:
+    def one(self, arm: Arm, seed: int, tokens: int) -> None:
         """A run and its measurement, unless its result is there."""
-        arguments = [*arm.arguments(budget=budget, seed=seed, teacher=str(self.teacher)), *self.overrides]
         teacher = sha256(self.teacher / WEIGHTS) if self.comparison.teacher else ""
-        setting = setting_of([*arm.arguments(budget=budget, seed=seed, teacher=teacher), *self.overrides])
+        made_of = f"{teacher} {SCORES} {arm.passes_of(seed)}" if arm.passes else f"benchmarks/reference/{arm.model}"
+        asked = arm.arguments(model=made_of, tokens=tokens, seed=seed, teacher=teacher)
+        setting = setting_of([*asked, *self.overrides])
         known = {r.what: r for r in read(self.file) if r.setting == setting}
         if known and self.what not in known:  # an arm of another comparison too
             append(self.file, replace(next(iter(known.values())), what=self.what, arm=arm.name))
         if known:
             return
-        folder = self.folder / self.what / f"{arm.name.replace(' ', '-').replace(',', '')}-{seed}"
-        print(f"{self.what}: {arm.name}, seed {seed}, budget {budget}", flush=True)
+        name = f"{arm.name.replace(' ', '-').replace(',', '')}-{seed}"
+        print(f"{self.what}: {arm.name}, seed {seed}, {tokens:,} tokens", flush=True)
+        model, before = f"benchmarks/reference/{arm.model}", None
+        if arm.passes:
+            made = self.made(arm.passes_of(seed), self.folder / self.what / f"made-{name}")
+            model, before = str(made), self.measured(made, [Perplexity(length=LENGTH)])["perplexity"]["bits_per_byte"]
+        folder = self.folder / self.what / name
         began = time.monotonic()
-        self.train(arguments, folder)
+        arguments = arm.arguments(model=model, tokens=tokens, seed=seed, teacher=str(self.teacher))
+        self.train([*arguments, *self.overrides], folder)
         seconds = time.monotonic() - began
         found = self.measured(folder, [Perplexity(length=LENGTH), *([Drafts()] if arm.drafts else [])])
         ended = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
@@ -112,9 +122,20 @@ class Experiment:
                 weights_sha256=sha256(folder / WEIGHTS),
                 corpus_sha256=self.corpus.sha256,
                 teacher_sha256=teacher,
+                before=before,
                 drafts=found.get("drafts", {}),
             ),
         )
+
+    def made(self, passes: str, out: Path) -> Path:
+        """What passes make of the teacher, by the scores that SCORES says how to measure."""
+        scores = self.folder / f"scores-{self.comparison.teacher}.safetensors"
+        if not scores.is_file():
+            command = [sys.executable, "-m", "archc", "importance", str(self.teacher), *SCORES.split("|")]
+            if subprocess.run([*command, "-o", str(scores)], cwd=ROOT, check=False).returncode:
+                raise ArchcError("the teacher's importance could not be measured")
+        compress(self.teacher, Pipeline(tuple(parse_passes(passes))), out, scores=scores, overwrite=True)
+        return out
 
     def train(self, arguments: list[str], folder: Path, *options: str) -> None:
         """`archc train`, in a process of its own. Raises ArchcError where it fails."""
