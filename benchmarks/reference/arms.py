@@ -14,8 +14,9 @@ RECIPE = HERE / "recipe.yaml"
 class Arm:
     """One side of a comparison: a name, the model, and what is laid over the recipe, `{teacher}` being its folder.
 
-    The model is a spec, or what `passes` make of the teacher, `{seed}` in them being the run's. `tokens` are those of
-    its runs where they are not the comparison's; `against` is the arm that it is held against, else the first.
+    The model is a spec, or else what `passes` make of the comparison's teacher, `{seed}` in them being the run's.
+    `teacher` is who it learns from where that is not the comparison's, `tokens` are those of its runs likewise;
+    `against` is the arm that it is held against, else the first.
     `drafts` says that its MTP steps are measured as drafts too.
     """
 
@@ -23,6 +24,7 @@ class Arm:
     model: str = ""
     overrides: tuple[str, ...] = ()
     passes: str = ""
+    teacher: str = ""
     tokens: int | None = None
     against: str = ""
     drafts: bool = False
@@ -40,12 +42,14 @@ class Arm:
 @dataclass(frozen=True)
 class Comparison:
     """Arms that are held against the first, on the same number of tokens each and with the same seeds. `teacher` names
-    the run of `teachers` that they learn from, or are made of, if they are."""
+    the run of `teachers` that they learn from, or are made of, if they are. `on_code`: code of the standard library in
+    place of its docstrings."""
 
     title: str
     arms: tuple[Arm, ...]
     tokens: int
     teacher: str = ""
+    on_code: bool = False
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
@@ -156,4 +160,25 @@ COMPARISONS = {
         tokens=STUDENT // 4,
         teacher="hybrid",
     ),
+    "corrected": Comparison(
+        "The teacher on text that it has not learnt: before, and after a short training on it",
+        (Arm("hybrid-on-code", overrides=("optimizer={adamw: {lr: 1e-3}}",)),),
+        tokens=STUDENT // 2,
+        teacher="hybrid",
+        on_code=True,
+        seeds=(0,),
+    ),
+    "correction": Comparison(
+        "Does correcting the teacher pay, where students learn from text that it has not learnt?",
+        (
+            Arm("teacher as it is", overrides=_DISTILLED, passes=_TO_STUDENT),
+            Arm("teacher corrected", overrides=_DISTILLED, passes=_TO_STUDENT, teacher="hybrid-on-code"),
+            Arm("no teacher", passes=_TO_STUDENT),
+        ),
+        tokens=STUDENT // 4,
+        teacher="hybrid",
+        on_code=True,
+    ),
 }
+# The comparisons whose runs teach others.
+TEACHERS = {what: tuple(arm.name for arm in COMPARISONS[what].arms) for what in ("teachers", "corrected")}

@@ -20,8 +20,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from arms import COMPARISONS, RECIPE, SCORES, Arm, Comparison
+from arms import COMPARISONS, RECIPE, SCORES, TEACHERS, Arm, Comparison
 from results import Result, append, placed, read, section
+from shifted import code_corpus, written
 
 from archc.compress.run import compress
 from archc.evaluate.drafts import Drafts
@@ -66,7 +67,7 @@ class Experiment:
         self.what, self.folder, self.overrides = what, folder, overrides
         self.comparison: Comparison = COMPARISONS[what]
         self.file = folder / "results.jsonl"
-        self.corpus: Corpus = standard_library_corpus()
+        self.corpus: Corpus = code_corpus() if self.comparison.on_code else standard_library_corpus()
 
     def run(self, seeds: list[int], *, tokens: int | None) -> None:
         """Do every run that is not done, seed by seed, so that a comparison that is stopped has whole seeds."""
@@ -74,21 +75,23 @@ class Experiment:
             for arm in self.comparison.arms:
                 self.one(arm, seed, tokens or arm.tokens or self.comparison.tokens)
 
-    @property
-    def teacher(self) -> Path:
-        """The folder of the teacher's run. Raises ArchcError where it is not trained yet."""
-        if not self.comparison.teacher:
-            return Path()
-        folder = self.folder / "teachers" / f"{self.comparison.teacher}-0"
-        if not (folder / WEIGHTS).is_file():
-            raise ArchcError(f"the teacher is not trained: {Path(__file__).name} --what teachers")
-        return folder
+    def teacher(self, name: str) -> Path:
+        """The folder of a teacher's run. Raises ArchcError where it is not trained yet."""
+        folders = {what: self.folder / what / f"{name}-0" for what in TEACHERS if name in TEACHERS[what]}
+        for what, folder in folders.items():
+            if not (folder / WEIGHTS).is_file():
+                raise ArchcError(f"the teacher is not trained: {Path(__file__).name} --what {what}")
+            return folder
+        raise ArchcError(f"no comparison trains the teacher `{name}`")
 
     def one(self, arm: Arm, seed: int, tokens: int) -> None:
         """A run and its measurement, unless its result is there."""
-        teacher = sha256(self.teacher / WEIGHTS) if self.comparison.teacher else ""
-        made_of = f"{teacher} {SCORES} {arm.passes_of(seed)}" if arm.passes else f"benchmarks/reference/{arm.model}"
-        asked = arm.arguments(model=made_of, tokens=tokens, seed=seed, teacher=teacher)
+        parent = self.teacher(self.comparison.teacher) if self.comparison.teacher else None
+        teacher = self.teacher(arm.teacher) if arm.teacher else parent
+        sha = sha256(teacher / WEIGHTS) if teacher else ""
+        cut = f"{sha256(parent / WEIGHTS)} {SCORES} {arm.passes_of(seed)}" if parent and not arm.model else ""
+        asked = arm.arguments(model=cut or f"benchmarks/reference/{arm.model}", tokens=tokens, seed=seed, teacher=sha)
+        asked += [self.corpus.sha256] if self.comparison.on_code else []
         setting = setting_of([*asked, *self.overrides])
         known = {r.what: r for r in read(self.file) if r.setting == setting}
         if known and self.what not in known:  # an arm of another comparison too
@@ -98,13 +101,13 @@ class Experiment:
         name = f"{arm.name.replace(' ', '-').replace(',', '')}-{seed}"
         print(f"{self.what}: {arm.name}, seed {seed}, {tokens:,} tokens", flush=True)
         model, before = f"benchmarks/reference/{arm.model}", None
-        if arm.passes:
-            made = self.made(arm.passes_of(seed), self.folder / self.what / f"made-{name}")
+        if parent and not arm.model:
+            made = self.made(parent, arm.passes_of(seed), self.folder / self.what / f"made-{name}")
             model, before = str(made), self.measured(made, [Perplexity(length=LENGTH)])["perplexity"]["bits_per_byte"]
         folder = self.folder / self.what / name
         began = time.monotonic()
-        arguments = arm.arguments(model=model, tokens=tokens, seed=seed, teacher=str(self.teacher))
-        self.train([*arguments, *self.overrides], folder)
+        arguments = arm.arguments(model=model, tokens=tokens, seed=seed, teacher=str(teacher))
+        self.train([*arguments, *self.data(), *self.overrides], folder)
         seconds = time.monotonic() - began
         found = self.measured(folder, [Perplexity(length=LENGTH), *([Drafts()] if arm.drafts else [])])
         ended = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
@@ -121,21 +124,31 @@ class Experiment:
                 parameters=parameters(folder),
                 weights_sha256=sha256(folder / WEIGHTS),
                 corpus_sha256=self.corpus.sha256,
-                teacher_sha256=teacher,
+                teacher_sha256=sha,
                 before=before,
                 drafts=found.get("drafts", {}),
             ),
         )
 
-    def made(self, passes: str, out: Path) -> Path:
-        """What passes make of the teacher, by the scores that SCORES says how to measure."""
+    def made(self, parent: Path, passes: str, out: Path) -> Path:
+        """What passes make of a teacher, by the scores that SCORES says how to measure; itself where there are none."""
+        if not passes:
+            return parent
         scores = self.folder / f"scores-{self.comparison.teacher}.safetensors"
         if not scores.is_file():
-            command = [sys.executable, "-m", "archc", "importance", str(self.teacher), *SCORES.split("|")]
+            command = [sys.executable, "-m", "archc", "importance", str(parent), *SCORES.split("|")]
             if subprocess.run([*command, "-o", str(scores)], cwd=ROOT, check=False).returncode:
                 raise ArchcError("the teacher's importance could not be measured")
-        compress(self.teacher, Pipeline(tuple(parse_passes(passes))), out, scores=scores, overwrite=True)
+        compress(parent, Pipeline(tuple(parse_passes(passes))), out, scores=scores, overwrite=True)
         return out
+
+    def data(self) -> list[str]:
+        """What is laid over the recipe for the other text."""
+        if not self.comparison.on_code:
+            return []
+        folder = written(self.corpus, self.folder / "code")
+        parts = (f"{part}: [{{text: {{files: ['{folder / part}']}}}}]" for part in ("train", "held_out"))
+        return [f"data={{{', '.join(parts)}}}"]
 
     def train(self, arguments: list[str], folder: Path, *options: str) -> None:
         """`archc train`, in a process of its own. Raises ArchcError where it fails."""
