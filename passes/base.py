@@ -42,12 +42,23 @@ class Pass:
 
     `requires` are facts that must hold before it, `provides` those that hold after it, `breaks` those that no longer
     do; the pipeline checks them before anything runs. `approximate` passes have no exact counterpart in the old model
-    (they average, or start anew). `Examples` are options that the pass contract runs on the zoo's `tiny-hybrid`.
+    (they average, or start anew). `Examples` are options that the pass contract runs on the zoo's `tiny-hybrid`;
+    `everywhere` gives more for any graph, `idle` those with which the pass changes nothing.
     """
 
     name: ClassVar[str]
     approximate: ClassVar[bool] = False
     Examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+
+    @classmethod
+    def everywhere(cls, graph: Graph) -> Iterator[Mapping[str, Any]]:
+        """Options for every part of `graph` that the pass can touch, such as each dim: the contract runs them all."""
+        yield from ()
+
+    @classmethod
+    def idle(cls, graph: Graph) -> Iterator[Mapping[str, Any]]:
+        """Options with which everything is kept: the contract holds the result to be the same model."""
+        yield from ()
 
     @property
     def requires(self) -> frozenset[str]:

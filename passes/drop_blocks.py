@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from archc.ir.graph import LAYERS, Graph
 from archc.ir.weightmap import WeightMap
@@ -34,6 +35,11 @@ class DropBlocks(Pass):
         {"count": 2, "by": "random", "together": 2, "contiguous": True, "seed": 1},
         {"count": 2, "by": "random", "spare": 1},
     )
+
+    @classmethod
+    def everywhere(cls, graph: Graph) -> Iterator[Mapping[str, Any]]:
+        for kind in sorted({n.op.kind for n in graph.nodes if n.region == LAYERS and n.id.endswith(".mixer")}):
+            yield {"count": 1, "by": "random", "kind": kind}
 
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
         """The shallower graph; every weight that is left is as it was."""

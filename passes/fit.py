@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from archc.ir.graph import Graph
 from archc.ir.weightmap import WeightMap
@@ -35,6 +37,10 @@ class Fit(Pass):
         {"params": 1_500_000, "dims": ("d_model", "d_ff"), "multiples": (8, 16), "by": "random"},
         {"active": 1_000_000, "dims": ("n_heads", "d_ff", "d_model"), "by": "first"},
     )
+
+    @classmethod
+    def idle(cls, graph: Graph) -> Iterator[Mapping[str, Any]]:
+        yield {"params": 10**12, "dims": ("d_model",), "by": "random"}
 
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
         """The narrower graph, and its weights taken from the old ones."""

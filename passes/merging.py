@@ -106,6 +106,16 @@ class MergePass(Pass):
     nested: ClassVar[frozenset[str]] = frozenset()
     averaged: ClassVar[frozenset[str]] = frozenset()
 
+    @classmethod
+    def everywhere(cls, graph: Graph) -> Iterator[Mapping[str, Any]]:
+        for size in {n.op.dims[cls.role].size for n in graph.nodes if isinstance(n.op, cls.kind)}:
+            yield {"to": size // 2} if size % 2 == 0 else {"to": 1}
+
+    @classmethod
+    def idle(cls, graph: Graph) -> Iterator[Mapping[str, Any]]:
+        for size in {n.op.dims[cls.role].size for n in graph.nodes if isinstance(n.op, cls.kind)}:
+            yield {"to": size}
+
     @property
     def breaks(self) -> frozenset[str]:
         """The order of the units, and of those within them."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from archc.ir.slicing import select
 from archc.ir.weightmap import WeightMap
 from archc.kernels.errors import ArchcError, PassError
 from archc.passes.base import Context, Pass, register_pass
-from archc.passes.ranking import dims_of, handed_on, kept, order_of
+from archc.passes.ranking import check_rules, dims_of, free_roles, handed_on, kept, order_of
 from archc.passes.scores import Scores
 
 
@@ -50,13 +52,23 @@ class Prune(Pass):
         {"dim": "d_state", "to": 16, "by": "random", "rescale_norm": True},
     )
 
+    @classmethod
+    def everywhere(cls, graph: Graph) -> Iterator[Mapping[str, Any]]:
+        for kind, role in free_roles(graph):
+            yield {"dim": role, "kind": kind, "keep": 0.5, "by": "random"}
+
+    @classmethod
+    def idle(cls, graph: Graph) -> Iterator[Mapping[str, Any]]:
+        for kind, role in free_roles(graph):
+            yield {"dim": role, "kind": kind, "keep": 1.0, "by": "random"}
+
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
         """The narrower graph, and its weights taken from the old ones."""
         try:
             made, weights = select(graph, self.chosen(graph, ctx), as_zeroed=self.rescale_norm)
+            check_rules(graph, made)
         except ArchcError as error:
             raise self.error(str(error)) from None
-        self._check(graph, made)
         return made, weights
 
     def scores_after(self, graph: Graph, ctx: Context) -> Scores | None:
@@ -92,11 +104,3 @@ class Prune(Pass):
         if wanted % each:
             raise PassError(f"`{self.dim}` are taken equally from {each} groups: `to` is a multiple, got {wanted}")
         return wanted // each
-
-    def _check(self, before: Graph, after: Graph) -> None:
-        """Rules between sizes that an op has, such as top_k and experts."""
-        for old, new in zip(before.nodes, after.nodes, strict=True):
-            if old.op == new.op or new.op.Fields is None:
-                continue
-            for _, message, _ in new.op.check(new.op.fields()):
-                raise self.error(f"{after.scopes[new.id]}: {message}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from archc.ir.graph import Graph
 from archc.ir.selection import Selections, keep
@@ -26,6 +27,11 @@ class PruneVocab(Pass):
     keep: Ids
 
     Examples = ({"keep": ((0, 99), 300)}, {"keep": (7, 3, 5)}, {"keep": ((0, 319),)})
+
+    @classmethod
+    def idle(cls, graph: Graph) -> Iterator[Mapping[str, Any]]:
+        if "vocab" in graph.dims:
+            yield {"keep": ((0, graph.dims["vocab"].size - 1),)}
 
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
         """The graph over fewer tokens."""

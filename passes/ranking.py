@@ -16,6 +16,7 @@ from archc.passes.base import Context
 from archc.passes.scores import Values
 
 FIRST, RANDOM = "first", "random"  # ways to choose that need no scores
+STREAM = "d_model"  # the dim of all ops, that of the residual stream
 
 
 def nodes_of(graph: Graph, kind: str = "", layers: Sequence[int] = ()) -> Iterator[Node]:
@@ -64,18 +65,31 @@ def _products(op: Op) -> dict[str, tuple[Dim, ...]]:
     return found
 
 
+def free_roles(graph: Graph) -> Iterator[tuple[str, str]]:
+    """(kind of op, role) of every dim that may be cut, once each; no kind for a role of several, such as d_model."""
+    kinds: dict[str, set[str]] = {}
+    for node in graph.nodes:
+        for role, dim in node.op.dims.items():
+            if dim.order != "fixed" and dim.size > dim.multiple_of:
+                kinds.setdefault(role, set()).add(node.op.kind)
+    shared = graph.dims.get(STREAM)
+    for role, found in kinds.items():
+        yield from [("", role)] if shared is not None and role == STREAM else ((kind, role) for kind in sorted(found))
+
+
 def order_of(dim: Dim, ctx: Context, by: str, seed: int = 0) -> Index:
     """Units of a dim, the most important first: `[rows, size]`, of a dim of pairs `[rows, size / 2]` first channels.
 
     Equal ones stay in their order. Raises PassError where there are no such scores."""
-    values = _values(dim, ctx, by, seed)
+    values = ranked(dim, ctx, by, seed)
     if dim.order == "pairs":
         first, second = np.split(values, 2, axis=1)
         values = first + second
     return np.argsort(-values, axis=1, kind="stable")
 
 
-def _values(dim: Dim, ctx: Context, by: str, seed: int) -> Values:
+def ranked(dim: Dim, ctx: Context, by: str, seed: int) -> Values:
+    """How important each unit is, `[rows, size]`. Raises PassError where there are no such scores."""
     rows = max(dim.rows, 1)
     if by == FIRST:
         return np.zeros((rows, dim.size))
@@ -101,3 +115,12 @@ def handed_on(graph: Graph, ctx: Context, chosen: Selections) -> Context:
     """The context of the graph that a Selection makes."""
     scores = None if ctx.scores is None else ctx.scores.selected(graph, chosen)
     return Context(ctx.holds, scores)
+
+
+def check_rules(before: Graph, after: Graph) -> None:
+    """Raise PassError where sizes that changed break a rule of their op, such as top_k and experts."""
+    for old, new in zip(before.nodes, after.nodes, strict=True):
+        if old.op == new.op or new.op.Fields is None:
+            continue
+        for _, message, _ in new.op.check(new.op.fields()):
+            raise PassError(f"{after.scopes[new.id]}: {message}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from archc.ir.graph import Graph
 from archc.ir.selection import Selections
 from archc.ir.slicing import select
 from archc.ir.weightmap import WeightMap
 from archc.kernels.errors import ArchcError
 from archc.passes.base import Context, Pass, register_pass
-from archc.passes.ranking import dims_of, handed_on, kept, order_of
+from archc.passes.ranking import dims_of, free_roles, handed_on, kept, order_of
 from archc.passes.scores import Scores
 
 
@@ -32,6 +35,16 @@ class Reorder(Pass):
         {"dim": "heads_per_group", "by": "random", "seed": 2},
         {"dim": "d_ff", "by": "random", "layers": (1,)},
     )
+
+    @classmethod
+    def everywhere(cls, graph: Graph) -> Iterator[Mapping[str, Any]]:
+        for kind, role in free_roles(graph):
+            yield {"dim": role, "kind": kind, "by": "random"}
+
+    @classmethod
+    def idle(cls, graph: Graph) -> Iterator[Mapping[str, Any]]:
+        for kind, role in free_roles(graph):
+            yield {"dim": role, "kind": kind, "by": "first"}
 
     @property
     def provides(self) -> frozenset[str]:
