@@ -88,6 +88,8 @@ def _by_axis() -> Iterator[Arm]:
         yield Arm(ranked, overrides=_DISTILLED, passes=f"prune{{{options}}}", against=ranked)
         at_random = f"prune{{{options}, by=random, seed={{seed}}}}"
         yield Arm(f"{axis}, at random", overrides=_DISTILLED, passes=at_random, against=ranked)
+    across = "; ".join(f"{name}{{dim=n_heads, kind=mamba2, to=4}}" for name in ("regroup", "prune"))
+    yield Arm("Mamba heads, ranked across groups", overrides=_DISTILLED, passes=across, against="Mamba heads, ranked")
     ranked = "layers, ranked"
     by_kl, at_random = (f"drop-blocks{{count=2, kind=mlp, by={by}}}" for by in ("kl", "random, seed={seed}"))
     yield Arm(ranked, overrides=_DISTILLED, passes=by_kl, against=ranked)
