@@ -10,6 +10,7 @@ import numpy as np
 
 from archc.ir.dims import Dim
 from archc.ir.graph import Graph
+from archc.ir.nesting import finer, nested, shared
 from archc.ir.selection import Selection, Selections
 from archc.ir.slicing import select
 from archc.ir.weightmap import WeightMap
@@ -27,7 +28,7 @@ class Prune(Pass):
     shared_d_ff, latent, or whatever another op declares; `n_heads` counts heads and takes them equally from every
     group. What is kept of each dim is a `multiple_of`. `kind` and `layers` (positions) say of which ops. With
     `rescale_norm` RMS norms give what they gave where the others are zero; else they take their statistics over the
-    units that are left.
+    units that are left. `per_head`: of channels that all heads share (KV heads, in attention), each keeps its own.
 
     Minitron (Muralidharan et al. 2024), Minitron-SSM (Taghibakhshi et al. 2025, section 3): heads of Mamba-2 are
     ranked within their group. Raises PassError for a size that is none, that breaks a rule of the op, or for a dim
@@ -41,6 +42,7 @@ class Prune(Pass):
     by: str = "activation"
     kind: str = ""
     layers: tuple[int, ...] = ()
+    per_head: bool = False
     rescale_norm: bool = False
     seed: int = 0
 
@@ -49,6 +51,7 @@ class Prune(Pass):
         {"dim": "d_ff", "keep": 0.5, "by": "random", "kind": "moe", "seed": 3},
         {"dim": "n_heads", "to": 4, "by": "first", "kind": "mamba2", "layers": (0,)},
         {"dim": "head_dim", "keep": 0.5, "by": "random", "kind": "attention"},
+        {"dim": "head_dim", "to": 48, "by": "random", "kind": "mamba2", "per_head": True},
         {"dim": "d_state", "to": 16, "by": "random", "rescale_norm": True},
     )
 
@@ -65,7 +68,9 @@ class Prune(Pass):
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
         """The narrower graph, and its weights taken from the old ones."""
         try:
-            made, weights = select(graph, self.chosen(graph, ctx), as_zeroed=self.rescale_norm)
+            apart = self._apart(graph)
+            made, weights = select(nested(graph, apart), self.chosen(graph, ctx), as_zeroed=self.rescale_norm)
+            made = shared(made, apart)
             check_rules(graph, made)
         except ArchcError as error:
             raise self.error(str(error)) from None
@@ -79,8 +84,18 @@ class Prune(Pass):
         """What is kept of every dim that is meant. Raises ArchcError, without the name of the pass."""
         if (self.to is None) == (self.keep is None):
             raise PassError("give one of `to` (units) and `keep` (a share of them)")
-        dims = dims_of(graph, self.dim, self.kind, self.layers)
+        dims = dims_of(nested(graph, self._apart(graph)), self.dim, self.kind, self.layers)
         return Selections([self._kept(dim, each, ctx) for dim, each in dims.values()])
+
+    def _apart(self, graph: Graph) -> Mapping[str, Dim]:
+        """The dims of which heads keep units of their own. Raises PassError where they cannot."""
+        if not self.per_head:
+            return {}
+        dims = finer(graph)
+        cannot = [name for name in dims_of(graph, self.dim, self.kind, self.layers) if name not in dims]
+        if cannot:
+            raise PassError(f"`{cannot[0]}` is not shared by heads that could each keep units of their own")
+        return dims
 
     def _kept(self, dim: Dim, each: int, ctx: Context) -> Selection:
         order = order_of(dim, ctx, self.by, self.seed)

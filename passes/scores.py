@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from archc.ir.dims import Dim
 from archc.ir.graph import Graph
+from archc.ir.nesting import finer
 from archc.ir.selection import Selections
 from archc.kernels.errors import PassError, UnknownName
 
@@ -27,7 +28,8 @@ Values: TypeAlias = npt.NDArray[np.float64]
 class Scores:
     """What estimators say of a graph: more is more important.
 
-    `units[by][dim name]` is `[rows, size]`, a row for each unit of the dims that the dim lies within;
+    `units[by][dim name]` is `[rows, size]`, a row for each unit of the dims that the dim lies within; of a dim that all
+    heads share there is `<dim name> per <role>` too, a row for each head (`per_unit`).
     `blocks[by][block id]` is a number. `graph` is the short hash of the graph that was measured; `about` says how:
     options, data, tokens.
     """
@@ -39,7 +41,8 @@ class Scores:
 
     def of(self, dim: Dim, by: str) -> Values:
         """Scores of a dim's units, `[rows, size]`. Raises PassError where the estimator did not measure it."""
-        found = _estimator(self.units, by, "units").get(dim.name)
+        measured = _estimator(self.units, by, "units")
+        found = measured.get(per_unit(dim), measured.get(dim.name))
         if found is None:
             raise PassError(f"`{by}` has no scores of `{dim.name}`: it has those of {_some(self.units[by])}")
         if found.shape != (max(dim.rows, 1), dim.size):
@@ -57,11 +60,26 @@ class Scores:
 
     def selected(self, graph: Graph, chosen: Selections) -> Scores:
         """The scores of the units that are kept, in their order, `graph` being the one they are chosen from."""
+        of = {**graph.dims, **{per_unit(dim): dim for dim in finer(graph).values()}}
         units = {
-            by: {name: _kept(graph.dims[name], values, chosen) for name, values in dims.items() if name in graph.dims}
+            by: {n: _kept(of[n], v, chosen) for n, v in dims.items() if n in of and _same_rows(of[n], chosen)}
             for by, dims in self.units.items()
         }
         return dataclasses.replace(self, units=units)
+
+
+def per_unit(dim: Dim) -> str:
+    """What scores of a dim are called in rows of the dim that it lies within, where the model's own lies within none.
+
+    >>> per_unit(Dim("L0.mixer.head_dim", 64, within=Dim("L0.mixer.n_kv_heads", 8)))
+    'L0.mixer.head_dim per n_kv_heads'
+    """
+    return dim.name if dim.within is None else f"{dim.name} per {dim.within.name.rpartition('.')[2]}"
+
+
+def _same_rows(dim: Dim, chosen: Selections) -> bool:
+    """Whether what is kept of a dim is chosen for the rows that its scores have."""
+    return dim.within is not None or dim.name not in chosen or len(chosen[dim.name].index) == 1
 
 
 def _estimator(kind: Mapping[str, Mapping[str, T]], by: str, what: str) -> Mapping[str, T]:

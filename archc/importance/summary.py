@@ -54,7 +54,8 @@ def axes(scores: Scores, graph: Graph | None = None) -> Iterator[Axis]:
     for by, dims in scores.units.items():
         found: dict[tuple[str, str], dict[str, Values]] = {}
         for name, values in dims.items():
-            found.setdefault((kinds.get(name, ""), name.rpartition(".")[2]), {})[name] = values
+            kind = kinds.get(name.partition(" ")[0], "")  # `... per heads_per_group`: channels head by head
+            found.setdefault((kind, name.rpartition(".")[2]), {})[name] = values
         for (kind, role), members in found.items():
             yield Axis(by, role, kind, members)
 

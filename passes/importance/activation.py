@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from archc.ir.dims import Dim
+from archc.ir.nesting import finer
 from archc.kernels.errors import PassError
 from archc.passes.importance.base import Batch, Estimator, Measurement, Subject, estimator
 from archc.passes.importance.places import Place, places
 from archc.passes.importance.units import by_unit
-from archc.passes.scores import Values
+from archc.passes.scores import Values, per_unit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from archc.ir.execute import Reading
+    from archc.ir.graph import Graph
 
 
 @estimator("activation")
@@ -33,7 +35,7 @@ class Activation(Estimator):
     Where a tap has several dims, the score of a unit is the L2 norm over the others, taken of the aggregates as in
     ModelOpt and Minitron-SSM, or of each token with `join: tokens` (Minitron's formula for heads). `top_channels`
     takes it over so many channels only, those of the highest scores: the last dim of the tap, where all outer units
-    share it (Minitron-SSM's D_top).
+    share it (Minitron-SSM's D_top). Channels that all heads share are scored head by head as well.
     """
 
     sequence: Literal["mean", "sum", "l2", "max"] = "mean"
@@ -49,14 +51,16 @@ class Activation(Estimator):
         unknown = set(self.taps) - {p.name for at in found.values() for p in at}
         if unknown:
             raise PassError(f"{self}: no op has the tap {', '.join(f'`{t}`' for t in sorted(unknown))}")
-        return _Activation(self, {name: subject.graph.dims[name] for name in found}, found)
+        return _Activation(self, subject.graph, found)
 
 
 class _Activation(Measurement):
     watches = True
 
-    def __init__(self, options: Activation, dims: Mapping[str, Dim], where: Mapping[str, tuple[Place, ...]]) -> None:
-        self.options, self.dims, self.where = options, dims, where
+    def __init__(self, options: Activation, graph: Graph, where: Mapping[str, tuple[Place, ...]]) -> None:
+        self.options, self.dims, self.where = options, graph.dims, where
+        # Norms of tokens have been taken over all heads.
+        self.nested = {} if options.join == "tokens" else {k: d for k, d in finer(graph).items() if k in where}
         self.samples = 0
         # Of aggregates one sum a place serves all its dims; norms of tokens are another value for each.
         self.sums: dict[tuple[str, str, str], Tensor] = {}
@@ -87,7 +91,8 @@ class _Activation(Measurement):
         self.samples += batch.shape[0]
 
     def units(self) -> Mapping[str, Values]:
-        return {name: self._of(self.dims[name], at) for name, at in self.where.items()}
+        found = {name: self._of(self.dims[name], at) for name, at in self.where.items()}
+        return found | {per_unit(dim): self._of(dim, self.where[name]) for name, dim in self.nested.items()}
 
     def _of(self, dim: Dim, at: tuple[Place, ...]) -> Values:
         """The sum over a dim's places."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from archc.ir.dims import Axis, Concat, Dim
-from archc.passes.scores import Values
+from archc.ir.nesting import finer
+from archc.passes.scores import Values, per_unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,14 +73,19 @@ def pieces(value: Tensor, axes: Sequence[Axis]) -> Iterator[tuple[Tensor, tuple[
 
 
 def owned(graph: Graph, values: Mapping[str, Tensor]) -> dict[str, Values]:
-    """Sums, by unit of every dim, over all that it owns of values that are shaped like the weights, by key."""
+    """Sums, by unit of every dim, over all that it owns of values that are shaped like the weights, by key.
+
+    Dims that heads share are summed head by head, too."""
     totals: dict[str, Values] = {}
+    nested = finer(graph)
     for node, param in graph.params():
         key = f"{graph.scopes[node.id]}.{param.name}"
         if key not in values:
             continue
         for part, dims in pieces(values[key], param.axes):
-            for dim in {d.name: d for d in dims}.values():
+            here = {d.name: d for d in dims}
+            here |= {per_unit(nested[name]): nested[name] for name in here if name in nested}
+            for name, dim in here.items():
                 found = by_unit(part.double() if math.prod(part.shape) else part, dims, dim)
-                totals[dim.name] = totals[dim.name] + found if dim.name in totals else found
+                totals[name] = totals[name] + found if name in totals else found
     return {name: np.ascontiguousarray(total) for name, total in totals.items()}

@@ -16,16 +16,18 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from torch import Tensor
 
+from archc.ir.dims import Dim
 from archc.ir.execute import execute
 from archc.ir.graph import Graph
 from archc.ir.init import init_weights
+from archc.ir.nesting import finer
 from archc.ir.selection import keep
 from archc.ir.slicing import select
 from archc.kernels.errors import ArchcError, ParseError, PassError
 from archc.passes import apply
 from archc.passes.importance import measure, measuring, parse_estimators, registered_estimators
 from archc.passes.importance.units import owned, pieces
-from archc.passes.scores import Scores
+from archc.passes.scores import Scores, per_unit
 from archc.spec.load import load_spec
 from archc.testing import graphs
 
@@ -345,11 +347,25 @@ def test_batches_may_be_cut_anyhow() -> None:
         close(list(single.blocks[by].values()), list(blocks.values()))
 
 
+def scored_dims(graph: Graph) -> dict[str, Dim]:
+    """Every dim that scores may be of, by the name that they have."""
+    return {**graph.dims, **{per_unit(dim): dim for dim in finer(graph).values()}}
+
+
 def test_scores_fit_their_dims() -> None:
+    known = scored_dims(GRAPH)
     for dims in scores(EVERY).units.values():
         for name, values in dims.items():
-            assert values.shape == (max(GRAPH.dims[name].rows, 1), GRAPH.dims[name].size)
+            assert values.shape == (max(known[name].rows, 1), known[name].size)
             assert (values >= 0).all() and np.isfinite(values).all()
+
+
+def test_channels_that_heads_share_are_scored_head_by_head_too() -> None:
+    for by in ("activation", "weight_norm"):
+        found = scores(by).units[by]
+        apart = found["L0.mixer.head_dim per heads_per_group"]
+        close(np.sqrt((apart**2).sum(axis=0, keepdims=True)), found["L0.mixer.head_dim"])
+        assert apart.shape == (4, GRAPH.dims["L0.mixer.head_dim"].size)
 
 
 def test_permuted_weights_have_permuted_scores() -> None:
@@ -470,11 +486,13 @@ def test_any_graph_is_measured(graph: Graph) -> None:
     tokens = torch.arange(8).view(2, 4) % graph.dims["vocab"].size
     every = "activation, activation{join=tokens}, expert, weight_norm, taylor, influence, logit_mse"
     found = measure(graph, weights, [tokens], every)
+    known = scored_dims(graph)
     for dims in found.units.values():
         for name, values in dims.items():
-            assert values.shape == (max(graph.dims[name].rows, 1), graph.dims[name].size)
+            assert values.shape == (max(known[name].rows, 1), known[name].size)
             assert (values >= 0).all() and np.isfinite(values).all()
-    assert set(found.units["weight_norm"]) == {d.name for _, p in graph.params() for a in p.axes for d in a.dims()}
+    owned = {d.name for _, p in graph.params() for a in p.axes for d in a.dims()}
+    assert set(found.units["weight_norm"]) & graph.dims.keys() == owned
     blocks = graph.blocks.get("layers", ())
     assert tuple(found.blocks.get("influence", ())) == tuple(found.blocks.get("logit_mse", ())) == blocks
     full = execute(graph, weights, tokens)["logits"]

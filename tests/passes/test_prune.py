@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from archc.ir.execute import execute
 from archc.ir.graph import Graph
 from archc.ir.init import init_weights
+from archc.ir.nesting import finer, nested
 from archc.ir.text import parse_graph
 from archc.kernels.errors import PassError
 from archc.passes import Context, Pipeline, apply
@@ -100,6 +101,43 @@ def test_equals_the_parent_over_what_is_kept(name: str, seed: int, role: str) ->
     expected = with_units_zeroed(graph, weights, inputs, one.chosen(graph, Context()), kept_norms=True)["logits"]
     found = execute(made, carried.apply(weights), inputs, outputs=["logits"])["logits"]
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@given(seed=st.integers(0, 99), kind=st.sampled_from(["mamba2", "attention"]), rescale=st.booleans())
+@settings(max_examples=8, deadline=None)
+def test_heads_keep_channels_of_their_own(seed: int, kind: str, rescale: bool) -> None:
+    graph = load("tiny-hybrid")
+    one = Prune(dim="head_dim", keep=0.75, by="random", kind=kind, per_head=True, rescale_norm=rescale, seed=seed)
+    weights = {k: w.double() for k, w in init_weights(graph, seed=seed).items()}
+    inputs = {"tokens": torch.arange(8)[None] * 7 % graph.dims["vocab"].size}
+    made, carried = apply(graph, one)
+    chosen = one.chosen(graph, Context())
+    assert not any(one.uniform for one in chosen.values())
+    apart = nested(graph, finer(graph))
+    expected = with_units_zeroed(apart, weights, inputs, chosen, kept_norms=not rescale)["logits"]
+    found = execute(made, carried.apply(weights), inputs, outputs=["logits"])["logits"]
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    assert made.dims.keys() == graph.dims.keys() and all(
+        d.within is None for d in made.dims.values() if "head_dim" in d.name
+    )
+
+
+def test_channels_of_heads_are_ranked_by_scores_of_heads(graph: Graph) -> None:
+    heads = {"L0.mixer.head_dim per heads_per_group": np.random.default_rng(0).random((6, 4)).tolist()}
+    ctx = scored(graph, **heads, **{"L0.mixer.head_dim": [[1.0, 2.0, 3.0, 4.0]]})
+    first, second = Pipeline.parse(
+        "prune{dim=n_heads, to=4, by=first}; prune{dim=head_dim, to=2, per_head=true}"
+    ).steps(graph, ctx)
+    left = first.applied.scores_after(graph, ctx)
+    (chosen,) = Prune(dim="head_dim", to=2, per_head=True).chosen(first.graph, Context(scores=left)).values()
+    best = np.sort(np.argsort(-np.array(heads.popitem()[1])[[0, 1, 3, 4]], axis=1)[:, :2], axis=1)
+    assert chosen.index.tolist() == best.tolist()
+    assert second.graph.dims["L0.mixer.head_dim"].size == 2
+
+
+def test_channels_that_rotate_are_shared() -> None:
+    with pytest.raises(PassError, match="is not shared by heads that could each keep units of their own"):
+        apply(load("tiny-attention"), "prune{dim=head_dim, keep=0.5, by=random, per_head=true}")
 
 
 @pytest.mark.parametrize("role", ["d_model", "d_ff", "n_heads", "head_dim", "experts", "d_state"])
