@@ -6,11 +6,12 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from archc.kernels.errors import ArchcError, UnknownName, UnsupportedError
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16", "float64"]
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 _REQUIRED = ("__init__.py", "modeling.py", "config.json")
 
 

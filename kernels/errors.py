@@ -19,8 +19,9 @@ All are public as ``archc.errors``.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 _EXCERPT = 76  # characters of a source line that fit a terminal of 80 beside its indentation
@@ -98,6 +99,10 @@ class PassError(ArchcError):
     """A pass or pipeline cannot apply to this graph."""
 
 
+class SearchError(ArchcError):
+    """A search cannot be run as it is asked for: its space, its budgets, its storage."""
+
+
 class WeightError(ArchcError):
     """A WeightMap or checkpoint does not fit; lists every tensor concerned."""
 
@@ -120,6 +125,19 @@ class UnknownName(ArchcError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
         super().__init__(f"unknown {kind} {quoted(name)}{suggestion(name, self.known)}")
+
+
+@contextlib.contextmanager
+def placed(at: Place | None) -> Iterator[None]:
+    """Errors of the block as SpecErrors at a place of a file, if there is one; those that have a place keep theirs."""
+    try:
+        yield
+    except (SourceError, SpecErrors):
+        raise
+    except ArchcError as error:
+        if at is None:
+            raise
+        raise SpecError(at, str(error)) from error
 
 
 # -- how messages show what a person wrote -----------------------------------------------------------------------------

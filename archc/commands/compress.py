@@ -15,7 +15,7 @@ def compress(
     recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="A recipe (YAML): passes in order.")] = None,
     passes: Annotated[str, typer.Option(metavar="TEXT", help="Passes as text: `prune{dim=d_ff, to=512}`.")] = "",
     importance: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Scores of `archc importance`; else those of the recipe.")
+        Path | None, typer.Option(metavar="FILE", help="Scores of `archc importance`; else what the recipe says.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the new model; else the recipe's, or the old one's.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is there.")] = False,
@@ -34,9 +34,14 @@ def compress(
         raise typer.BadParameter("give one of --recipe FILE and --passes TEXT")
     chosen = load_recipe(recipe) if recipe is not None else None
     pipeline = chosen.passes if chosen else Pipeline.parse(passes, file="--passes")
-    told = chosen.importance if chosen else None
-    scores = importance or (Path(told) if told else None)
-    named = name or (chosen.name if chosen else "") or ""
-    made = run(model, pipeline, output, scores=scores, name=named, overwrite=overwrite)
+    made = run(
+        model,
+        pipeline,
+        output,
+        scores=importance or (chosen.importance if chosen else None),
+        name=name or (chosen.name if chosen else "") or "",
+        at=chosen.at if chosen and not importance else None,
+        overwrite=overwrite,
+    )
     count = sum(map(math.prod, made.graph.weight_shapes().values()))
     typer.echo(f"{output}: `{made.graph.name}`, {format_params(count)} parameters")

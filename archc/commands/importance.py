@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archc.emitted import Dtype
+
 if TYPE_CHECKING:
     from archc.ir.graph import Graph
-    from archc.passes.importance import Batch
     from archc.passes.scores import Scores
 
 SHOW = "show"
@@ -40,7 +40,7 @@ def importance(
     batch_tokens: Annotated[str, typer.Option(help="Tokens that go through the model at once.")] = "8k",
     seed: Annotated[int, typer.Option(help="Which sequences are drawn.")] = 0,
     tokenizer: Annotated[str | None, typer.Option(help="The tokenizer's file or folder (MODEL's), or `bytes`.")] = None,
-    dtype: Annotated[str, typer.Option(help="Arithmetic: float32, bfloat16, float16 or float64.")] = "float32",
+    dtype: Annotated[Dtype, typer.Option(help="Arithmetic.")] = "float32",
     model: Annotated[str | None, typer.Option(help="Of `show`: the model that the scores are of.")] = None,
     by: Annotated[str, typer.Option(help="Of `show --overlay`: the estimator; else the first ones.")] = "",
     overlay: Annotated[
@@ -61,10 +61,21 @@ def importance(
         return
     if file is not None or output is None:
         raise typer.BadParameter("measuring takes a MODEL and -o scores.safetensors")
-    counts = {"tokens": tokens, "sequence": sequence, "batch_tokens": batch_tokens}
-    scores = _measured(what, data or ["stdlib"], estimators, counts, seed=seed, tokenizer=tokenizer, dtype=dtype)
     from archc.importance import save_scores
+    from archc.importance.measuring import Measuring, measured
+    from archc.units import parse_count
 
+    how = Measuring(
+        data=tuple(data or ("stdlib",)),
+        estimators=estimators,
+        tokens=parse_count(tokens),
+        sequence=parse_count(sequence),
+        batch_tokens=parse_count(batch_tokens),
+        seed=seed,
+        tokenizer=tokenizer,
+        dtype=dtype,
+    )
+    scores = measured(what, how)
     save_scores(output, scores)
     units = sum(v.size for dims in scores.units.values() for v in dims.values())
     blocks = sum(map(len, scores.blocks.values()))
@@ -77,48 +88,6 @@ def _refuse(ctx: typer.Context, names: tuple[str, ...], where: str) -> None:
     if given:
         told = ", ".join("--json" if n == "as_json" else f"--{n.replace('_', '-')}" for n in given)
         raise typer.BadParameter(f"{told}: only {where}")
-
-
-def _measured(
-    model: str,
-    data: list[str],
-    estimators: str,
-    counts: dict[str, str],
-    *,
-    seed: int,
-    tokenizer: str | None,
-    dtype: str,
-) -> Scores:
-    import torch
-
-    from archc.emitted import DTYPES
-    from archc.hub.weights import weights_of
-    from archc.importance.calibration import calibration
-    from archc.kernels.errors import UnknownName
-    from archc.passes.importance import measure, parse_estimators
-    from archc.progress import bar
-    from archc.train.tokenizers import find_tokenizer
-    from archc.units import parse_count
-
-    if dtype not in DTYPES:
-        raise UnknownName("dtype", dtype, DTYPES)
-    chosen = parse_estimators(estimators)
-    found = weights_of(model)
-    text = None
-    if any(one.needs_data for one in chosen):
-        sizes = {name: parse_count(given) for name, given in counts.items()}
-        vocab = found.graph.dims["vocab"].size
-        text = calibration(data, find_tokenizer(tokenizer or model), vocab=vocab, seed=seed, **sizes)
-    weights = {key: found.read(key).to(getattr(torch, dtype)) for key in found.made.params}
-    about = {**(text.about if text is not None else {}), "dtype": dtype}
-    with bar("measuring", 0 if text is None else len(text)) as advance:
-
-        def told() -> Iterator[Batch]:
-            for batch in text or ():
-                yield batch
-                advance(1)
-
-        return measure(found.graph, weights, told(), chosen, about=about)
 
 
 def _show(file: Path, model: str | None, *, by: str, overlay: Path | None, svg: Path | None, as_json: bool) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from typing_extensions import Doc
 
-from archc.kernels.errors import ParseError, SpecError
+from archc.compress.sections import read_importance
+from archc.importance.measuring import Measuring
+from archc.kernels.errors import ParseError, Place, SpecError
 from archc.passes import Pass, Pipeline, registered_passes
 from archc.passes.prune import Prune
 from archc.passes.text import parse_passes
@@ -21,37 +23,47 @@ TARGETS = "targets"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A compression recipe. `importance` is a file of scores, relative to the recipe."""
+class Form:
+    """What a recipe may say; those that are of any type are read by what they hold."""
 
     archc_compress: Annotated[Literal[1], Doc("version of this form")]
     name: Annotated[str | None, Doc("name of the new model; else the old one's")] = None
-    importance: Annotated[str | None, Doc("scores that `archc importance` has measured; relative to the recipe")] = None
-    passes: Annotated[Pipeline, Doc("passes in order, each as text or `name: {option: value}`")] = field(
-        default_factory=lambda: Pipeline(())
-    )
+    importance: Annotated[Any, Doc("a file of `archc importance`, or how it is measured (`Measuring`)")] = None
+    passes: Annotated[Any, Doc("passes in order, each as text or `name: {option: value}`")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A compression recipe. Files in it are relative to its own; `at` is where its fields stand."""
+
+    name: str | None = None
+    importance: Path | Measuring | None = None
+    passes: Pipeline
+    at: Mapping[str, Place] = field(default_factory=dict, compare=False)
 
 
 def load_recipe(file: Path) -> Recipe:
     """The recipe in a YAML file. Raises SpecErrors with everything wrong with it."""
     node, errors = read_yaml(file)
-    checked, more = validate(node, record_model(Recipe, ("passes",)))
-    top: Any = checked  # a model with the fields of Recipe
-    errors = [*errors, *more]
+    form, more = validate(node, record_model(Form))
+    importance, unread = read_importance(node.child("importance"), file.parent)
+    passes, wrong = _listed(node)
+    errors = [*errors, *more, *unread, *wrong]
+    if errors or form is None:
+        raise in_order(errors)
+    named: Any = form  # a model with the fields of Form
+    at = {key: child.key_at for key, child in node.value.items()}
+    return Recipe(name=named.name, importance=importance, passes=Pipeline(tuple(passes)), at=at)
+
+
+def _listed(node: Node) -> tuple[list[Pass], list[SpecError]]:
+    """The passes of the list."""
     listed = node.child("passes")
-    passes: list[Pass] = []
     if listed is None or not isinstance(listed.value, tuple) or not listed.value:
         at = node if listed is None else listed
-        errors.append(at.error(f"`passes`: expected a list of passes, got {shown(at.data) if listed else 'none'}"))
-    else:
-        for item in listed.value:
-            found, wrong = _passes(item)
-            passes += found
-            errors += wrong
-    if errors or top is None:
-        raise in_order(errors)
-    importance = None if top.importance is None else str(file.parent / top.importance)
-    return Recipe(archc_compress=1, name=top.name, importance=importance, passes=Pipeline(tuple(passes)))
+        return [], [at.error(f"`passes`: expected a list of passes, got {shown(at.data) if listed else 'none'}")]
+    found = [_passes(item) for item in listed.value]
+    return [one for passes, _ in found for one in passes], [error for _, errors in found for error in errors]
 
 
 def _passes(node: Node) -> tuple[list[Pass], list[SpecError]]:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from archc.hub.checkpoint import Checkpoint
-from archc.hub.checkpoint_dir import CheckpointDir, is_checkpoint_dir, load_checkpoint, new_checkpoint, packed_weights
+from archc.hub.checkpoint import Checkpoint, staged
+from archc.hub.checkpoint_dir import (
+    CheckpointDir,
+    copy_carried,
+    describe,
+    is_checkpoint_dir,
+    load_checkpoint,
+    packed_weights,
+)
 from archc.hub.stream import file_sha256, run_into
 from archc.hub.weights import Weights, weights_of
-from archc.importance.files import load_scores
+from archc.importance.files import load_scores, save_scores
+from archc.importance.measuring import Measuring, measured
 from archc.ir.graph import Graph
 from archc.ir.weightmap import WeightMap
-from archc.kernels.errors import UnsupportedError
+from archc.kernels.errors import ArchcError, Place, UnsupportedError, placed
 from archc.passes import Context, Pipeline, apply
 from archc.passes.scores import Scores
 
@@ -33,25 +42,45 @@ class Compressed:
 
 
 def compress(
-    source: Path, pipeline: Pipeline, out: Path, *, scores: Path | None = None, name: str = "", overwrite: bool = False
+    source: Path,
+    pipeline: Pipeline,
+    out: Path,
+    *,
+    scores: Path | Measuring | None = None,
+    name: str = "",
+    at: Mapping[str, Place] | None = None,
+    overwrite: bool = False,
 ) -> CheckpointDir:
     """Apply a pipeline to the model in a folder (archc checkpoint, Hugging Face, package): a new archc checkpoint.
 
-    Only rows that are kept are read, nothing is held but the tensor that is being written. Raises ArchcError, and
-    writes nothing, where the pipeline does not fit the model or the scores are another model's."""
+    `scores` are those of a file, or how they are measured first. Only rows that are kept are read, nothing is held but
+    the tensor that is being written; measuring holds the model. `at` says where a recipe has its `importance`. Raises
+    ArchcError, and writes nothing, where the pipeline does not fit the model or the scores are another model's."""
     parent = weights_of(source)
-    known = load_scores(scores, parent.graph) if scores else None
-    made = compressed(parent, pipeline, known)
-    graph = replace(made.graph, name=name) if name else made.graph
-    step: dict[str, Any] = {"step": STEP, "pipeline": str(pipeline).splitlines(), "parent": identity(parent)}
-    if scores:
-        step["importance"] = {"file": SCORES, "sha256": file_sha256(scores)}
-    folder = load_checkpoint(source) if is_checkpoint_dir(source) else None
-    with new_checkpoint(out, graph, step, parent=folder, files=source, overwrite=overwrite) as staged:
-        if scores:
-            (staged / SCORES).write_bytes(scores.read_bytes())
-        run_into(staged, made.weights, parent.tensors, files=source)
+    with staged(out, overwrite=overwrite) as folder:
+        with placed((at or {}).get("importance")):
+            known = _scores(source, parent, scores, folder)
+        made = compressed(parent, pipeline, known)
+        graph = replace(made.graph, name=name) if name else made.graph
+        step: dict[str, Any] = {"step": STEP, "pipeline": str(pipeline).splitlines(), "parent": identity(parent)}
+        if known is not None:
+            step["importance"] = {"file": SCORES, "sha256": file_sha256(folder / SCORES)}
+        describe(folder, graph, step, parent=load_checkpoint(source) if is_checkpoint_dir(source) else None)
+        copy_carried(source, folder)
+        run_into(folder, made.weights, parent.tensors, files=source)
     return load_checkpoint(out)
+
+
+def _scores(source: Path, parent: Weights, scores: Path | Measuring | None, folder: Path) -> Scores | None:
+    """The scores, kept in the new folder: those of a file as it is."""
+    if isinstance(scores, Measuring):
+        save_scores(folder / SCORES, measured(source, scores))
+    elif scores is not None:
+        if not scores.is_file():
+            raise ArchcError(f"{scores}: no such file of scores")
+        load_scores(scores, parent.graph)
+        shutil.copyfile(scores, folder / SCORES)
+    return None if scores is None else load_scores(folder / SCORES, parent.graph)
 
 
 def compressed(parent: Weights, pipeline: Pipeline, scores: Scores | None = None) -> Compressed:

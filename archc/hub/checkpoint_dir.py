@@ -257,17 +257,24 @@ def new_checkpoint(
 
     `step` says what is done, and follows the history of `parent`, whose origin it keeps unless one is given; files
     that travel along come from `files` or the parent. Nothing is left when the block fails."""
-    origin = origin or (parent.origin if parent else None)
     source = files or (parent.directory if parent else None)
     with staged(directory, overwrite=overwrite) as folder:
-        (folder / GRAPH).write_text(print_graph(graph), encoding="utf-8")
-        _write_spec(folder / SPEC, graph)
-        if origin is not None:
-            (folder / ORIGIN).write_text(json.dumps(asdict(origin), indent=2) + "\n", encoding="utf-8")
-        _write_history(folder, [*(parent.history if parent else ()), step])
+        describe(folder, graph, step, parent=parent, origin=origin)
         if source is not None:
             copy_carried(source, folder)
         yield folder
+
+
+def describe(
+    folder: Path, graph: Graph, step: Step, *, parent: CheckpointDir | None = None, origin: Origin | None = None
+) -> None:
+    """Write what a folder's weights are and how they came about, as `new_checkpoint` does, into a staged one."""
+    origin = origin or (parent.origin if parent else None)
+    (folder / GRAPH).write_text(print_graph(graph), encoding="utf-8")
+    _write_spec(folder / SPEC, graph)
+    if origin is not None:
+        (folder / ORIGIN).write_text(json.dumps(asdict(origin), indent=2) + "\n", encoding="utf-8")
+    _write_history(folder, [*(parent.history if parent else ()), step])
 
 
 def write_checkpoint_dir(

@@ -2,20 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
+from annotated_types import Gt
+from typing_extensions import Doc
 
+from archc.emitted import Dtype
 from archc.kernels.errors import ArchcError
+from archc.progress import bar
 from archc.train.packed import PackedDataset
-from archc.train.sources import source_at
+from archc.train.sources import STDLIB, source_at
 from archc.train.stream import Stream
+from archc.train.tokenizers import BYTES_NAME, find_tokenizer
 
 if TYPE_CHECKING:
+    from archc.ir.graph import Graph
     from archc.passes.importance import Batch
     from archc.train.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Which text a model is run on, and how: options of `archc importance`, fields of a compression recipe.
+
+    Raises ArchcError where there is to be less than one sequence."""
+
+    data: Annotated[tuple[str, ...], Doc("text files, folders of *.txt, .jsonl files, or `stdlib`")] = (STDLIB,)
+    tokens: Annotated[int, Gt(0), Doc("about how many tokens of the text")] = 128 * 1024
+    sequence: Annotated[int, Gt(0), Doc("tokens of a sequence")] = 512
+    batch_tokens: Annotated[int, Gt(0), Doc("tokens that go through the model at once")] = 8 * 1024
+    seed: Annotated[int, Doc("which sequences are drawn")] = 0
+    tokenizer: Annotated[str | None, Doc("the tokenizer's file or folder, or `bytes`; else the model's own")] = None
+    dtype: Annotated[Dtype, Doc("arithmetic")] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.tokens < self.sequence:
+            message = (
+                f"`tokens` are at least one `sequence`: got {self.tokens} tokens and a sequence of {self.sequence}"
+            )
+            raise ArchcError(message)
+
+    def below(self, folder: Path) -> Self:
+        """The same, what lies somewhere relative to a folder."""
+        tokenizer = self.tokenizer
+        return replace(
+            self,
+            data=tuple(place if place == STDLIB else str(folder / place) for place in self.data),
+            tokenizer=tokenizer if tokenizer in (None, BYTES_NAME) else str(folder / tokenizer),
+        )
+
+    def text(self, model: Path | str, graph: Graph) -> Calibration:
+        """The text, in tokens of the model in a folder. Raises ArchcError as `calibration` does."""
+        return calibration(self, find_tokenizer(self.tokenizer or str(model)), graph.dims["vocab"].size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,32 +81,33 @@ class Calibration:
             made = self.stream.batch(self.numbers[at : at + self.size])
             yield Batch(made.tokens, made.segments)
 
+    @contextlib.contextmanager
+    def told(self, label: str) -> Iterator[Iterator[Batch]]:
+        """The batches, counted by a bar on the terminal."""
+        with bar(label, len(self)) as advance:
 
-def calibration(
-    places: Sequence[str],
-    tokenizer: Tokenizer,
-    *,
-    vocab: int,
-    tokens: int,
-    sequence: int,
-    batch_tokens: int,
-    seed: int,
-) -> Calibration:
-    """About `tokens` of the texts at `places`, in windows of `sequence`: all there are where there are fewer.
+            def counted() -> Iterator[Batch]:
+                for batch in self:
+                    yield batch
+                    advance(1)
 
-    Raises ArchcError where there is not one window, or where the tokenizer is not the model's."""
+            yield counted()
+
+
+def calibration(how: Sampling, tokenizer: Tokenizer, vocab: int) -> Calibration:
+    """About `how.tokens` of its texts, in windows of `how.sequence`: all there are where there are fewer.
+
+    Raises ArchcError where there is not one window, or where the tokenizer is not that of a model with `vocab` ids."""
     if tokenizer.vocab_size > vocab:
         raise ArchcError(f"the tokenizer has {tokenizer.vocab_size} tokens, the model {vocab}: not its own")
-    if tokens < sequence:
-        raise ArchcError(f"at least one sequence is needed: got {tokens} tokens and a sequence of {sequence}")
-    datasets = [PackedDataset.cached(source_at(place), tokenizer) for place in places]
-    weights = [float(len(dataset)) for dataset in datasets]
-    stream = Stream(datasets, weights, length=sequence, seed=seed)
-    numbers = _whole_windows(stream, tokens // sequence)
+    datasets = [PackedDataset.cached(source_at(place), tokenizer) for place in how.data]
+    stream = Stream(datasets, [float(len(dataset)) for dataset in datasets], length=how.sequence, seed=how.seed)
+    numbers = _whole_windows(stream, how.tokens // how.sequence)
     if not numbers:
-        raise ArchcError(f"{', '.join(places)}: {sum(map(len, datasets))} tokens, fewer than a sequence of {sequence}")
-    about = {"data": list(places), "data_hash": stream.hash, "sequence": sequence, "seed": seed}
-    return Calibration(stream, numbers, max(1, batch_tokens // sequence), about)
+        there = sum(map(len, datasets))
+        raise ArchcError(f"{', '.join(how.data)}: {there} tokens, fewer than a sequence of {how.sequence}")
+    about = {"data": list(how.data), "data_hash": stream.hash, "sequence": how.sequence, "seed": how.seed}
+    return Calibration(stream, numbers, max(1, how.batch_tokens // how.sequence), about)
 
 
 def _whole_windows(stream: Stream, count: int) -> tuple[int, ...]:

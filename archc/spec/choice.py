@@ -30,13 +30,16 @@ def choose(
         at = body.key_at
     if name not in classes:
         return None, [SpecError(at, f"unknown {what} {quoted(name)}{suggestion(name, classes)}")]
-    cls: Any = classes[name]
-    options = _options(body, cls)
+    return read_record(_options(body, classes[name]), classes[name])
+
+
+def read_record(node: Node, cls: Any) -> tuple[Any, list[SpecError]]:
+    """The record of a class whose fields a node has, and what is wrong: None where anything is."""
     try:
-        return validate(options, record_type(cls))
+        return validate(node, record_type(cls))
     except ArchcError as error:  # a rule of the class between its fields
         named = re.search(r"`(\w+)`", str(error))
-        return None, [options.error(str(error), loc=(named[1],) if named else ())]
+        return None, [node.error(str(error), loc=(named[1],) if named else ())]
 
 
 def _options(node: Node, cls: type[Any]) -> Node:

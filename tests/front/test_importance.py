@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from archc.cli import app
 from archc.hub.checkpoint_dir import write_checkpoint_dir
 from archc.importance import load_scores, save_scores
-from archc.importance.calibration import calibration
+from archc.importance.calibration import Sampling, calibration
 from archc.ir.graph import Graph
 from archc.ir.init import init_weights
 from archc.kernels.errors import ArchcError, WeightError
@@ -151,8 +151,8 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
 
 def test_calibration_is_whole_windows_drawn_by_the_seed(text: Path) -> None:
     def drawn(seed: int, tokens: int = 200) -> torch.Tensor:
-        given = {"vocab": 300, "tokens": tokens, "sequence": 16, "batch_tokens": 48, "seed": seed}
-        batches = list(calibration([str(text)], ByteTokenizer(), **given))  # type: ignore[arg-type]
+        how = Sampling(data=(str(text),), tokens=tokens, sequence=16, batch_tokens=48, seed=seed)
+        batches = list(calibration(how, ByteTokenizer(), 300))
         assert all(b.tokens.shape[0] <= 3 and b.segments is not None for b in batches)
         return torch.cat([b.tokens for b in batches])
 
@@ -166,14 +166,15 @@ def test_calibration_is_whole_windows_drawn_by_the_seed(text: Path) -> None:
     ("given", "message"),
     [
         ({"vocab": 100}, "the tokenizer has .* tokens, the model 100: not its own"),
-        ({"tokens": 8}, "at least one sequence is needed: got 8 tokens and a sequence of 16"),
+        ({"tokens": 8}, "`tokens` are at least one `sequence`: got 8 tokens and a sequence of 16"),
         ({"sequence": 9000, "tokens": 9000}, "tokens, fewer than a sequence of 9000"),
     ],
 )
 def test_calibration_that_cannot_be(text: Path, given: dict[str, int], message: str) -> None:
-    usual = {"vocab": 300, "tokens": 64, "sequence": 16, "batch_tokens": 48, "seed": 0}
+    usual = {"tokens": 64, "sequence": 16, "batch_tokens": 48} | given
+    vocab = usual.pop("vocab", 300)
     with pytest.raises(ArchcError, match=message):
-        calibration([str(text)], ByteTokenizer(), **{**usual, **given})
+        calibration(Sampling(data=(str(text),), **usual), ByteTokenizer(), vocab)  # type: ignore[arg-type]
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

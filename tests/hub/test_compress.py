@@ -16,12 +16,13 @@ from archc.cli import app
 from archc.compress.recipe import load_recipe
 from archc.compress.run import SCORES, compress
 from archc.hub.checkpoint import Checkpoint
-from archc.hub.checkpoint_dir import load_checkpoint
+from archc.hub.checkpoint_dir import load_checkpoint, write_checkpoint_dir
 from archc.hub.export import export_checkpoint
 from archc.hub.import_ import import_checkpoint
 from archc.importance.files import save_scores
 from archc.ir.execute import execute
-from archc.kernels.errors import ArchcError, SpecErrors
+from archc.ir.init import init_weights
+from archc.kernels.errors import ArchcError, SpecError, SpecErrors
 from archc.passes import Pipeline
 from archc.passes.importance import measure
 from archc.resolve import load
@@ -125,6 +126,84 @@ def test_a_recipe_and_its_replay(parent: Path, scores: Path, tmp_path: Path) -> 
     assert f"{len(made.tensors.names)} weights are what the pipeline makes" in verified.output
     again = archc("compress", parent, "--recipe", recipe, "-o", out)
     assert again.exit_code != 0 and "exists" in str(again.exception or again.output)
+
+
+MEASURED = """\
+archc_compress: 1
+importance:
+  estimators: "activation, influence"
+  data: [text.txt]
+  tokens: 256
+  sequence: 32
+  batch_tokens: 64
+  seed: 3
+  tokenizer: bytes
+passes:
+  - drop-blocks: {count: 1, kind: mlp}
+  - prune: {dim: d_model, keep: 0.5}
+"""
+MEASURING = ("--tokens", "256", "--sequence", "32", "--batch-tokens", "64", "--seed", "3", "--tokenizer", "bytes")
+
+
+@pytest.fixture(scope="module")
+def readable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with as many ids as bytes need, and text beside it."""
+    folder = tmp_path_factory.mktemp("readable")
+    graph = load("tiny-dense")
+    write_checkpoint_dir(folder / "ckpt", graph, init_weights(graph, seed=0), {"step": "made"})
+    (folder / "text.txt").write_text("\n".join(f"line {n} is {n * n}" for n in range(60)))
+    return folder / "ckpt"
+
+
+def test_measured_in_the_recipe_as_by_the_command(readable: Path, tmp_path: Path) -> None:
+    recipe = readable.parent / "measured.yaml"
+    recipe.write_text(MEASURED)
+    done = archc("compress", readable, "--recipe", recipe, "-o", tmp_path / "one")
+    assert done.exit_code == 0, done.output
+    scores, text = tmp_path / "scores.safetensors", recipe.parent / "text.txt"
+    done = archc("importance", readable, "--data", text, *MEASURING, "-e", "activation, influence", "-o", scores)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "one" / SCORES).read_bytes() == scores.read_bytes()
+    other = compress(readable, load_recipe(recipe).passes, tmp_path / "other", scores=scores)
+    one = load_checkpoint(tmp_path / "one")
+    assert one.history[-1] == other.history[-1] and one.graph.nodes == other.graph.nodes
+    assert all(one.tensors.read(key).equal(other.tensors.read(key)) for key in one.tensors.names)
+    # The replay reads what is kept, and measures nothing: it could not without the text.
+    text.rename(tmp_path / "text.txt")
+    try:
+        assert archc("verify", tmp_path / "one", "--parent", readable).exit_code == 0
+    finally:
+        (tmp_path / "text.txt").rename(text)
+
+
+def test_what_is_wrong_with_measuring_is_said_at_its_place(readable: Path, tmp_path: Path) -> None:
+    recipe = readable.parent / "wrong.yaml"
+
+    def errors(*lines: str) -> list[tuple[int, int, str]]:
+        recipe.write_text("\n".join(["archc_compress: 1", *lines, "passes: [fold-norms]"]))
+        with pytest.raises(SpecErrors) as raised:
+            load_recipe(recipe)
+        return [(e.at.line, e.at.column, e.message) for e in raised.value.errors]
+
+    found = errors(
+        "importance:", "  estimators: activation, influense", "  data: [stdlib, no.txt]", "  tokenizer: nowhere"
+    )
+    assert [place[:2] for place in found] == [(3, 27), (4, 18), (5, 14)]
+    assert "did you mean `influence`?" in found[0][2]
+    assert "no.txt: no such file or folder" in found[1][2] and "no such file or folder" in found[2][2]
+    found = errors("importance: {tokens: 100, sequence: 200, dtype: float23}")
+    assert found == [(2, 49, "`dtype`: expected `float32`, `bfloat16`, `float16` or `float64`, got `float23`")]
+    assert errors("importance: {tokens: 100, sequence: 200}")[0][:2] == (2, 22)
+    assert errors("importance: {token: 100}")[0] == (2, 14, "unknown field `token`: did you mean `tokens`?")
+    # What only the model shows is said at the section.
+    recipe.write_text(MEASURED.replace("  tokenizer: bytes\n", ""))
+    with pytest.raises(SpecError, match="has no tokenizer") as raised:
+        raise archc("compress", readable, "--recipe", recipe, "-o", tmp_path / "out").exception
+    assert (raised.value.at.line, raised.value.at.column) == (2, 1)
+    recipe.write_text("archc_compress: 1\nimportance: none.safetensors\npasses: [fold-norms]")
+    with pytest.raises(SpecError, match=r"wrong.yaml:2:1: .*none.safetensors: no such file of scores"):
+        raise archc("compress", readable, "--recipe", recipe, "-o", tmp_path / "out").exception
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_changed_weight_or_another_parent_is_found(parent: Path, tmp_path: Path) -> None:
