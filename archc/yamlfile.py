@@ -21,7 +21,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scanner import Scanner
 
-from archc.kernels.errors import Place, SpecError, SpecErrors, clipped, quoted
+from archc.kernels.errors import Place, SourceError, SpecError, SpecErrors, clipped, quoted
 from archc.modelerrors import model_errors
 
 T = TypeVar("T")
@@ -156,7 +156,7 @@ def load_yaml(source: Path | str, *, file: str | None = None) -> Node:
     return node
 
 
-def in_order(errors: Sequence[SpecError]) -> SpecErrors:
+def in_order(errors: Sequence[SourceError]) -> SpecErrors:
     """One error of many: by file and place, each once."""
     once = {str(e): e for e in errors}
     return SpecErrors(sorted(once.values(), key=lambda e: (e.at.file, e.at.line, e.at.column)))

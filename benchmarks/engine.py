@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from archc.resolve import load
 from archc.train.assemble import assemble
 from archc.train.defaults import default_recipe
 from archc.train.engine import Trainer
+from archc.train.parts import parts_of
 from archc.train.report import jsonl_log, tensorboard_log
 
 
@@ -33,7 +33,7 @@ def main(steps: int) -> None:
     recipe = default_recipe(
         "tiny-hybrid", [f"budget={{steps: {steps}}}", "schedule={wsd: {warmup: 0, decay: 0}}"], mtp=True
     )
-    ours, theirs = (assemble(recipe, load("tiny-hybrid")).task for _ in range(2))
+    ours, theirs = (assemble(recipe, parts_of(recipe)).task for _ in range(2))
     bare, optimizer = theirs.model, recipe.optimizer.build(theirs.model.parameters())
     batches = [theirs.stream.batch(range(4 * s, 4 * s + 4)) for s in range(steps)]
     with tempfile.TemporaryDirectory() as scratch:

@@ -19,14 +19,13 @@ def distill(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a student against the teachers of a recipe: `archc train` that insists on a teacher, and a loss for it."""
-    from archc.kernels.errors import ArchcError
     from archc.terminal import console
     from archc.train.recipe_load import load_recipe
     from archc.train.run import train as run
 
     chosen = load_recipe(recipe, [*budget_overrides(minutes, steps), *(overrides or [])])
     if not chosen.teachers:
-        raise ArchcError(f"{recipe}: `archc distill` needs `teachers`: `archc train` trains without")
+        raise chosen.error(("teachers",), "`archc distill` needs `teachers`: `archc train` trains without")
     if not any(hasattr(loss, "teacher") for loss in chosen.losses):
-        raise ArchcError(f"{recipe}: no loss asks the teacher: add one such as `logit_kd`")
+        raise chosen.error(("losses",), "no loss asks the teacher: add one such as `logit_kd`")
     tell(run(chosen, output, console=console(), overwrite=overwrite), output)

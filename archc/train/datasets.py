@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
+from archc.kernels.errors import ArchcError, MissingPackage, SourceError
 from archc.train.evaluation import HeldOut, bytes_of
 from archc.train.packed import PackedDataset
 from archc.train.recipe import DataEntry, Recipe
@@ -15,20 +17,36 @@ _MEASURED = 8  # sequences of one forward pass on held-out text, at most
 
 def stream_of(recipe: Recipe, tokenizer: Tokenizer) -> Stream:
     """What a recipe trains on."""
-    return _mixed(recipe.data.train, tokenizer, length=recipe.sequence, seed=recipe.seed)
+    return _mixed(recipe, "train", tokenizer, seed=recipe.seed)
 
 
 def held_out_of(recipe: Recipe, tokenizer: Tokenizer, *, vocab: int) -> HeldOut | None:
     """What a recipe measures on, each window once and the same in every run; None where it names nothing."""
     if not recipe.data.held_out:
         return None
-    stream = _mixed(recipe.data.held_out, tokenizer, length=recipe.sequence, seed=0)
+    stream = _mixed(recipe, "held_out", tokenizer, seed=0)
     count = min(recipe.evaluation.windows, sum(stream.windows))
     size = min(recipe.micro_batch or recipe.sequences, _MEASURED)
     batches = [stream.batch(range(start, min(start + size, count))) for start in range(0, count, size)]
     return HeldOut(batches, vocab, bytes_of(batches, tokenizer))
 
 
-def _mixed(entries: Sequence[DataEntry], tokenizer: Tokenizer, *, length: int, seed: int) -> Stream:
-    datasets = [PackedDataset.cached(entry.source, tokenizer, on_bad=entry.on_bad) for entry in entries]
-    return Stream(datasets, [entry.weight for entry in entries], length=length, seed=seed)
+def _mixed(recipe: Recipe, part: str, tokenizer: Tokenizer, *, seed: int) -> Stream:
+    entries: Sequence[DataEntry] = getattr(recipe.data, part)
+    datasets = []
+    for i, entry in enumerate(entries):
+        with _placed(recipe, "data", part, i):
+            datasets.append(PackedDataset.cached(entry.source, tokenizer, on_bad=entry.on_bad))
+    with _placed(recipe, "data", part):
+        return Stream(datasets, [entry.weight for entry in entries], length=recipe.sequence, seed=seed)
+
+
+@contextlib.contextmanager
+def _placed(recipe: Recipe, *loc: str | int) -> Iterator[None]:
+    """An error that has no place is one of a part of the recipe's data."""
+    try:
+        yield
+    except (SourceError, MissingPackage):
+        raise
+    except ArchcError as error:
+        raise recipe.error(loc, str(error)) from error

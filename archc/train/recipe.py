@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt
 from pydantic import BeforeValidator, Field
 from typing_extensions import Doc
 
+from archc.kernels.errors import Place, SpecError
 from archc.spec.yamltext import flow
 from archc.train.losses.base import Loss
 from archc.train.optim import AdamW, OptimizerChoice
@@ -176,6 +177,10 @@ class Recipe:
         """Sequences of an optimiser step."""
         return self.batch_tokens // self.sequence
 
+    def error(self, loc: Sequence[str | int], message: str, *, hint: str = "") -> SpecError:
+        """An error at a field, such as `("teachers", 0, "model")`; of a recipe that was read, where that is written."""
+        return SpecError(Place(".".join(["recipe", *map(str, loc)])), message, hint=hint)
+
 
 # What may change when a run is resumed: none of it changes what the steps so far have done.
 CHANGEABLE = frozenset({"budget", "schedule", "evaluation", "checkpoint", "export", "guard", "tensorboard", "parallel"})
@@ -183,7 +188,7 @@ CHANGEABLE = frozenset({"budget", "schedule", "evaluation", "checkpoint", "expor
 
 def recipe_data(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain data, defaults written out."""
-    found = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+    found = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe)}
     for name in ("optimizer", "schedule"):
         found[name] = _chosen(found[name])
     found["losses"] = [_chosen(loss) for loss in recipe.losses]

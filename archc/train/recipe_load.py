@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,19 @@ from archc.yamlfile import Node, in_order, read_yaml, shown, validate
 CHOSEN = ("data", "optimizer", "schedule", "losses")  # fields that registries give
 _PARTS = ("train", "held_out")
 _BUDGETS = ("steps", "tokens", "minutes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenRecipe(Recipe):
+    """A recipe that was read, and the tree that it was read from."""
+
+    written: Node = field(compare=False, repr=False)
+
+    def error(self, loc: Sequence[str | int], message: str, *, hint: str = "") -> SpecError:
+        """An error where a field is written: in the file, or in an argument that was laid over it."""
+        node = self.written.find(loc)
+        at = node.key_at if isinstance(node.value, dict) else node.at
+        return SpecError(at, message, hint=hint)
 
 
 def load_recipe(source: Path | str, overrides: Sequence[str] = (), *, file: str | None = None) -> Recipe:
@@ -71,10 +84,12 @@ class _Reader:
         if top is None or self.errors:
             return None
         names = [f.name for f in dataclasses.fields(Recipe) if f.name not in CHOSEN]
-        recipe = Recipe(
-            **{name: getattr(top, name) for name in names}, **{k: v for k, v in given.items() if v is not None}
+        recipe = WrittenRecipe(
+            **{name: getattr(top, name) for name in names},
+            **{k: v for k, v in given.items() if v is not None},
+            written=node,
         )
-        self.errors += _sizes(recipe, node)
+        self.errors += _sizes(recipe)
         return recipe
 
     def _checked(self, node: Node, model: Any) -> Any:
@@ -147,16 +162,11 @@ def _rules(node: Node) -> Iterator[SpecError]:
         names.append(name)
 
 
-def _sizes(recipe: Recipe, node: Node) -> Iterator[SpecError]:
+def _sizes(recipe: Recipe) -> Iterator[SpecError]:
     """Sizes that do not divide."""
-
-    def error(field: str, message: str) -> SpecError:
-        return node.error(f"`{field}` {message}", loc=tuple(field.split(".")))
-
     if recipe.batch_tokens % recipe.sequence:
-        yield error(
-            "batch_tokens", f"must be a multiple of `sequence`: got {recipe.batch_tokens} and {recipe.sequence}"
-        )
+        message = f"`batch_tokens` must be a multiple of `sequence`: got {recipe.batch_tokens} and {recipe.sequence}"
+        yield recipe.error(("batch_tokens",), message)
     elif recipe.sequences % recipe.parallel.dp:
-        message = f"must divide the {recipe.sequences} sequences of a step: got {recipe.parallel.dp}"
-        yield error("parallel.dp", message)
+        message = f"`parallel.dp` must divide the {recipe.sequences} sequences of a step: got {recipe.parallel.dp}"
+        yield recipe.error(("parallel", "dp"), message)

@@ -36,12 +36,17 @@ def has_tensorboard() -> bool:
     return importlib.util.find_spec("tensorboard") is not None
 
 
+def check_tensorboard() -> None:
+    """Raise MissingPackage where TensorBoard events cannot be written."""
+    optional("tensorboard", extra="train", purpose="writing TensorBoard events")
+
+
 @contextmanager
 def tensorboard_log(folder: Path, *, after: int | None = None) -> Iterator[Report]:
     """A reporter that writes TensorBoard events; those of steps past `after` are hidden from an earlier, killed run.
 
     Raises MissingPackage without the package."""
-    optional("tensorboard", extra="train", purpose="writing TensorBoard events")
+    check_tensorboard()
     from torch.utils.tensorboard import SummaryWriter
 
     writer: Any = SummaryWriter(str(folder), purge_step=None if after is None else after + 1)

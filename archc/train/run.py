@@ -19,9 +19,9 @@ from archc.hub.checkpoint import write_tensors
 from archc.hub.checkpoint_dir import GRAPH, new_checkpoint
 from archc.hub.safetensors_io import Outgoing
 from archc.kernels.errors import ArchcError, WeightError
-from archc.resolve import load
 from archc.train.assemble import Job, assemble, device_of
 from archc.train.engine import Trainer
+from archc.train.parts import parts_of
 from archc.train.recipe import Recipe, recipe_data
 from archc.train.record import Report, Summary
 from archc.train.report import has_tensorboard, jsonl_log, progress_bar, tensorboard_log
@@ -34,11 +34,10 @@ def train(recipe: Recipe, folder: Path, *, console: Console, overwrite: bool = F
 
     At the end the folder is an archc checkpoint too. Raises ArchcError for a recipe that does not fit its model or its
     data, or that a run which is there did not begin with, and where the run goes wrong."""
-    with processes(recipe.parallel, device_of(recipe)):
+    with processes(recipe, device_of(recipe)):
         console = console if is_first() else Console(quiet=True)
         run = RunFolder(folder, recipe, overwrite=overwrite)
-        graph = load(recipe.model)
-        job = assemble(recipe, graph)
+        job = assemble(recipe, parts_of(recipe))
         console.print(_about(job, recipe), highlight=False, markup=False)
         with run.opened(job.facts) if is_first() else contextlib.nullcontext():
             wait_for_all()

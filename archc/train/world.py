@@ -9,19 +9,19 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 
-from archc.kernels.errors import UnsupportedError
-from archc.train.recipe import Parallel
+from archc.train.recipe import Recipe
 
 
 @contextlib.contextmanager
-def processes(parallel: Parallel, device: str) -> Iterator[None]:
-    """Join the processes of the run while the block runs. Raises UnsupportedError where they are not as many as the
-    recipe says."""
+def processes(recipe: Recipe, device: str) -> Iterator[None]:
+    """Join the processes of the run while the block runs. Raises SpecError where they are not as many as the recipe
+    says."""
+    parallel = recipe.parallel
     wanted, there = parallel.dp * parallel.tp * parallel.ep, int(os.environ.get("WORLD_SIZE", "1"))
     if wanted != there:
         asked = f"dp {parallel.dp} x tp {parallel.tp} x ep {parallel.ep} = {wanted} processes"
         start = f"torchrun --nproc-per-node {wanted} -m archc train ..." if wanted > 1 else "start it without torchrun"
-        raise UnsupportedError(f"`parallel` asks for {asked}, and there are {there}: {start}")
+        raise recipe.error(("parallel",), f"`parallel` asks for {asked}, and there are {there}: {start}")
     if there == 1:
         yield
         return

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, TypeAlias, dataclass_transform
 
@@ -68,6 +68,10 @@ class Source(ABC):
     @abstractmethod
     def content(self) -> Iterable[str]:
         """Hashes of the data that it reads."""
+
+    def checks(self) -> Mapping[str, Callable[[], object]]:
+        """What must go well before anything is read, by the option that it is about: each may raise ArchcError."""
+        return {}
 
     @property
     def size(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeAlias
 
@@ -13,7 +13,7 @@ from typing_extensions import Doc
 from archc.kernels.errors import ArchcError, Place, listed, quoted
 from archc.kernels.optional import optional
 from archc.train.sources.base import Document, Files, Part, Piece, Share, Source, source
-from archc.train.sources.chat import NoAnswer, chat_template
+from archc.train.sources.chat import ChatTemplate, NoAnswer, chat_template
 from archc.train.sources.files import file_hash, find_files, lines, total_size
 from archc.train.sources.reading import Reading
 
@@ -36,7 +36,7 @@ class Rows(Source):
 
     def read(self, reading: Reading) -> Iterator[Document]:
         """The documents that the rows hold."""
-        template = None if self.template is None else chat_template(self.template)
+        template = self._template()
         name = self.field or ("text" if template is None else "messages")
         for at, row in self.rows(reading):
             if name not in row:
@@ -52,9 +52,17 @@ class Rows(Source):
             else:
                 yield document
 
+    def checks(self) -> Mapping[str, Callable[[], object]]:
+        """That there is a template, where one is named."""
+        return {"template": self._template}
+
     def template_hash(self) -> Iterable[str]:
         """Identity of the template, if it has one."""
-        return [] if self.template is None else [chat_template(self.template).hash]
+        template = self._template()
+        return [] if template is None else [template.hash]
+
+    def _template(self) -> ChatTemplate | None:
+        return None if self.template is None else chat_template(self.template)
 
 
 class _Unusable(Exception):
@@ -99,6 +107,10 @@ class Jsonl(Rows):
                 else:
                     reading.bad(at, "not an object", f"got {quoted(line)}")
 
+    def checks(self) -> Mapping[str, Callable[[], object]]:
+        """That there are files, and the template."""
+        return {"files": self._paths, **super().checks()}
+
     def content(self) -> Iterable[str]:
         """Hashes of the files and the template."""
         return [*map(file_hash, self._paths()), *self.template_hash()]
@@ -134,6 +146,15 @@ class Datasets(Rows):
                 number += 1
                 yield Place(self.folder, number), dict(zip(columns, values, strict=True))
 
+    def checks(self) -> Mapping[str, Callable[[], object]]:
+        """That there is the folder, and the template."""
+        return {"folder": self._folder, **super().checks()}
+
+    def _folder(self) -> Path:
+        if not Path(self.folder).is_dir():
+            raise ArchcError(f"{self.folder}: no such folder")
+        return Path(self.folder)
+
     def _open(self) -> Any:
         datasets = optional("datasets", extra="datasets", purpose=f"reading {self.folder}")
         try:
@@ -148,7 +169,5 @@ class Datasets(Rows):
 
     def content(self) -> Iterable[str]:
         """Hashes of the folder's files and the template."""
-        if not Path(self.folder).is_dir():
-            raise ArchcError(f"{self.folder}: no such folder")
-        found = sorted(path for path in Path(self.folder).rglob("*") if path.is_file())
+        found = sorted(path for path in self._folder().rglob("*") if path.is_file())
         return [*(path.name + file_hash(path) for path in found), *self.template_hash()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +30,10 @@ class Text(Source):
         """Every file or line."""
         for path in self._paths():
             yield from _lines(path, reading) if self.documents_are == "lines" else _whole(path, reading)
+
+    def checks(self) -> Mapping[str, Callable[[], object]]:
+        """That there are files."""
+        return {"files": self._paths}
 
     def content(self) -> Iterable[str]:
         """Hashes of the files."""
