@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -74,6 +74,11 @@ class Pass:
     def breaks(self) -> frozenset[str]:
         """Facts that no longer hold after it."""
         return frozenset()
+
+    @property
+    def tokens(self) -> Sequence[int] | None:
+        """The tokens that stay, the old id by the new one, where ids change: the tokenizer follows."""
+        return None
 
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
         """The new graph, and every weight of it over the old graph's. Raises PassError where it cannot apply."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from archc.ir.graph import Graph
@@ -37,6 +37,15 @@ class Pipeline:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.passes))
+
+    @property
+    def tokens(self) -> Sequence[int] | None:
+        """The tokens that all passes leave, the old id by the new one; None where ids stay as they are."""
+        found: Sequence[int] | None = None
+        for one in self.passes:
+            if one.tokens is not None:
+                found = one.tokens if found is None else [found[i] for i in one.tokens]
+        return found
 
     def check(self, holds: Iterable[str] = ()) -> None:
         """Raise one PassError listing what a pass requires and neither `holds` nor a pass before it provides."""

@@ -38,7 +38,7 @@ class PruneVocab(Pass):
         vocab = graph.dims.get("vocab")
         if vocab is None:
             raise self.error(f"`{graph.name}` has no vocabulary")
-        ids = self.ids
+        ids = self.tokens
         wrong = [i for i in ids if not 0 <= i < vocab.size]
         if wrong or not ids:
             raise self.error(f"`{graph.name}` has the ids 0 to {vocab.size - 1}: got {wrong[0] if wrong else 'none'}")
@@ -57,8 +57,8 @@ class PruneVocab(Pass):
         return graph.with_dims(chosen.resized), WeightMap({**params, **cut})
 
     @property
-    def ids(self) -> list[int]:
-        """Every id, ranges written out."""
+    def tokens(self) -> list[int]:
+        """The tokens that stay, ranges written out."""
         return [
             i for entry in self.keep for i in ([entry] if isinstance(entry, int) else range(entry[0], entry[1] + 1))
         ]

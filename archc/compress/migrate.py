@@ -230,8 +230,8 @@ class _Migration:
             self.open["--tokens IDS (such as 0-99,200)"] = f"{told}: which tokens stay"
             return
         one = PruneVocab(keep=self.choices.tokens)
-        if len(one.ids) != self.new.vocab:
-            self.open["--tokens IDS"] = f"{told}: {len(one.ids)} tokens named"
+        if len(one.tokens) != self.new.vocab:
+            self.open["--tokens IDS"] = f"{told}: {len(one.tokens)} tokens named"
         yield one
 
     def _by(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,16 +10,14 @@ from typing import Annotated, Any, Literal
 from typing_extensions import Doc
 
 from archc.compress.sections import read_importance
+from archc.compress.shorthands import SHORTHANDS
 from archc.importance.measuring import Measuring
 from archc.kernels.errors import ParseError, Place, SpecError
 from archc.passes import Pass, Pipeline, registered_passes
-from archc.passes.prune import Prune
 from archc.passes.text import parse_passes
 from archc.spec.choice import choose
 from archc.spec.fields import record_model
 from archc.yamlfile import Node, in_order, read_yaml, shown, validate
-
-TARGETS = "targets"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ def load_recipe(file: Path) -> Recipe:
     node, errors = read_yaml(file)
     form, more = validate(node, record_model(Form))
     importance, unread = read_importance(node.child("importance"), file.parent)
-    passes, wrong = _listed(node)
+    passes, wrong = _listed(node, file.parent)
     errors = [*errors, *more, *unread, *wrong]
     if errors or form is None:
         raise in_order(errors)
@@ -56,17 +54,17 @@ def load_recipe(file: Path) -> Recipe:
     return Recipe(name=named.name, importance=importance, passes=Pipeline(tuple(passes)), at=at)
 
 
-def _listed(node: Node) -> tuple[list[Pass], list[SpecError]]:
+def _listed(node: Node, folder: Path) -> tuple[list[Pass], list[SpecError]]:
     """The passes of the list."""
     listed = node.child("passes")
     if listed is None or not isinstance(listed.value, tuple) or not listed.value:
         at = node if listed is None else listed
         return [], [at.error(f"`passes`: expected a list of passes, got {shown(at.data) if listed else 'none'}")]
-    found = [_passes(item) for item in listed.value]
+    found = [_passes(item, folder) for item in listed.value]
     return [one for passes, _ in found for one in passes], [error for _, errors in found for error in errors]
 
 
-def _passes(node: Node) -> tuple[list[Pass], list[SpecError]]:
+def _passes(node: Node, folder: Path) -> tuple[list[Pass], list[SpecError]]:
     """The passes of one entry of the list."""
     classes = {cls.name: cls for cls in registered_passes()}
     if isinstance(node.value, str) and node.value not in classes:
@@ -74,31 +72,8 @@ def _passes(node: Node) -> tuple[list[Pass], list[SpecError]]:
             return list(parse_passes(node.value)), []
         except ParseError as error:
             return [], [SpecError(node.inside(error.at.column - 1), error.message)]
-    if isinstance(node.value, dict) and list(node.value) == [TARGETS]:
-        return _targets(node.value[TARGETS])
+    named = list(node.value) if isinstance(node.value, dict) else []
+    if len(named) == 1 and named[0] in SHORTHANDS:
+        return SHORTHANDS[named[0]](node.value[named[0]], folder)
     made, errors = choose(node, "pass", classes)
     return ([] if made is None else [made]), errors
-
-
-def _targets(node: Node) -> tuple[list[Pass], list[SpecError]]:
-    """`{d_model: 3072, mlp.d_ff: 0.75}`: a `prune` for each, to a size or a share, by activations."""
-    if not isinstance(node.value, dict) or not node.value:
-        return [], [node.error(f"`targets`: expected sizes by dim, got {shown(node.data)}")]
-    passes: list[Pass] = []
-    errors: list[SpecError] = []
-    for key, value in node.value.items():
-        options = dict(_sized(value))
-        if not options:
-            errors.append(value.error(f"`{key}`: expected a size or a share below 1, got {shown(value.data)}"))
-            continue
-        kind, _, dim = key.rpartition(".")
-        passes.append(Prune(dim=dim, kind=kind, **options))
-    return passes, errors
-
-
-def _sized(node: Node) -> Iterator[tuple[str, Any]]:
-    size = node.data
-    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
-        yield "to", size
-    elif isinstance(size, float) and 0 < size < 1:
-        yield "keep", size

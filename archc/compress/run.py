@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from archc.compress.tokens import carry, kept_origin
 from archc.hub.checkpoint import Checkpoint, staged
 from archc.hub.checkpoint_dir import (
     CheckpointDir,
-    copy_carried,
     describe,
     is_checkpoint_dir,
     load_checkpoint,
@@ -65,8 +65,10 @@ def compress(
         step: dict[str, Any] = {"step": STEP, "pipeline": str(pipeline).splitlines(), "parent": identity(parent)}
         if known is not None:
             step["importance"] = {"file": SCORES, "sha256": file_sha256(folder / SCORES)}
-        describe(folder, graph, step, parent=load_checkpoint(source) if is_checkpoint_dir(source) else None)
-        copy_carried(source, folder)
+        before = load_checkpoint(source) if is_checkpoint_dir(source) else None
+        origin = kept_origin(before.origin, parent.graph, pipeline.tokens) if before else None
+        describe(folder, graph, step, parent=before, origin=origin)
+        carry(source, folder, parent.graph, pipeline.tokens)
         run_into(folder, made.weights, parent.tensors, files=source)
     return load_checkpoint(out)
 

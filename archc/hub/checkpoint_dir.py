@@ -38,12 +38,10 @@ GRAPH = CHECKPOINT_GRAPH
 SPEC, ORIGIN, HISTORY = "spec.yaml", "origin.json", "history.json"
 MAX_TEXT_BYTES = 64 * 2**20
 
-# What travels along, untouched, with every model that is made from one.
-CARRIED_FILES = (
+# Files that say which token has which id.
+VOCABULARY_FILES = (
     "archc_tokenizer.json",  # bytes: archc.train.bytes
     "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
     "vocab.txt",
@@ -54,6 +52,12 @@ CARRIED_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
     "tekken.json",
+)
+# What travels along, untouched, with every model that is made from one.
+CARRIED_FILES = (
+    *VOCABULARY_FILES,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
     "chat_template.jinja",
     "chat_template.json",
     "generation_config.json",

@@ -71,7 +71,7 @@ def test_ids_that_do_not_fit(keep: tuple[int | tuple[int, int], ...], message: s
 
 @pytest.mark.parametrize("ids", [[], [4], [4, 5], [4, 5, 6], [9, 8, 7], [0, 1, 2, 9, 3, 4, 5, 6]])
 def test_ranges_are_the_ids(ids: list[int]) -> None:
-    assert PruneVocab(keep=id_ranges(ids)).ids == ids
+    assert PruneVocab(keep=id_ranges(ids)).tokens == ids
 
 
 # -- tied --------------------------------------------------------------------------------------------------------------

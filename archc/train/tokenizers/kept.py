@@ -89,7 +89,7 @@ def _rewritten(folder: Path, place: Place) -> dict[str, Json]:
         raise UnsupportedError("\n".join([said, *problems]))
     made = {HF_FILE: bpe.kept(place)}
     if beside[GENERATION_CONFIG]:
-        made[GENERATION_CONFIG] = _generation(beside[GENERATION_CONFIG], place)
+        made[GENERATION_CONFIG] = _with_new_ids(beside[GENERATION_CONFIG], place)
     if "added_tokens_decoder" in beside[TOKENIZER_CONFIG]:
         decoder = beside[TOKENIZER_CONFIG]["added_tokens_decoder"]
         renumbered = {str(place[int(i)]): one for i, one in decoder.items() if int(i) in place}
@@ -189,16 +189,27 @@ def _named(bpe: _BPE, beside: Mapping[str, Json]) -> dict[str, str | None]:
     return named
 
 
-def _generation(stored: Json, place: Place) -> Json:
-    """generation_config.json with new ids."""
+def renumbered_config(config: Json, ids: Sequence[int], vocab: int, where: str) -> Json:
+    """A model's or a generation's config that names tokens (`eos_token_id`), over the tokens `ids` of `vocab` only.
+
+    Raises UnsupportedError, which says `where` they are named, for tokens that are not kept."""
+    place = {old: new for new, old in enumerate(ids)}
+    gone = [i for i in _special_ids(config) if 0 <= i < vocab and i not in place]
+    if gone:
+        raise UnsupportedError(f"{where} names tokens that are not kept: {listed([str(i) for i in gone])}")
+    return _with_new_ids(config, place)
+
+
+def _with_new_ids(stored: Json, place: Place) -> Json:
+    """A config whose tokens have new ids; what is no token stays as it is."""
     ids = {key: value for key, value in stored.items() if key.endswith("_token_id")}
-    new = {k: [place[i] for i in v] if isinstance(v, list) else place.get(v, v) for k, v in ids.items()}
+    new = {k: [place.get(i, i) for i in v] if isinstance(v, list) else place.get(v, v) for k, v in ids.items()}
     return stored | new
 
 
-def _special_ids(generation: Json) -> list[int]:
-    """The ids that a generation_config.json names."""
-    values = [value for key, value in generation.items() if key.endswith("_token_id")]
+def _special_ids(config: Json) -> list[int]:
+    """The ids that a config names."""
+    values = [value for key, value in config.items() if key.endswith("_token_id")]
     return [i for value in values for i in (value if isinstance(value, list) else [value]) if isinstance(i, int)]
 
 
