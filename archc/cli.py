@@ -30,6 +30,10 @@ COMMANDS = {
         "profile": "archc.commands.profile:profile",
         "schema": "archc.commands.schema:schema",
     },
+    "Search": {
+        "search": "archc.commands.search:search",
+        "best": "archc.commands.best:best",
+    },
     "Build and run": {
         "demo": "archc.commands.demo:demo",
         "compile": "archc.commands.compile:compile",

@@ -1,0 +1,34 @@
+"""`archc search`: which model fits, and loses least, in one file and one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def search(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A search (YAML): base, space, budgets, objectives.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="RUN", help="The run's folder; else runs/search/NAME.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Search models under budgets: propose candidates, keep those that fit, record the best as trials.
+
+    A run that is there goes on. `archc best RUN` takes candidates out of it, `archc show RUN` draws it.
+    """
+    from archc.searching.file import load_search
+    from archc.searching.run import run_search
+    from archc.searching.table import print_found
+
+    asked = load_search(file)
+    folder = output or Path("runs") / "search" / asked.name
+    found = run_search(asked, folder)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.to_json()))
+        return
+    print_found(found, folder)

@@ -1,0 +1,73 @@
+"""Candidates of a finished search, as specs and recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archc.ir.graph import Graph
+from archc.kernels.errors import ArchcError, UnknownName
+from archc.searching.file import SearchFile, load_search
+from archc.searching.run import FILE, RESULTS, VERSION
+
+KNEE, FIRST = "knee", "first"
+
+
+@dataclass(frozen=True)
+class Picked:
+    """A candidate of a run, with its search."""
+
+    search: SearchFile
+    found: Mapping[str, Any]
+
+    @property
+    def graph(self) -> Graph:
+        """Its graph, by its own name."""
+        return dataclasses.replace(self.search.space.build(self.found["point"]), name=self.found["name"])
+
+    @property
+    def described(self) -> str:
+        """Its name and its choices in words."""
+        return f"{self.found['name']}: " + ", ".join(f"{k} {v}" for k, v in self.found["point"].items())
+
+
+def results(run: Path) -> Mapping[str, Any]:
+    """What a search has written. Raises ArchcError for a folder without."""
+    try:
+        stored: Mapping[str, Any] = json.loads((run / RESULTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArchcError(
+            f"{run}: not the folder of a finished search (`archc search FILE -o {run}`): {error}"
+        ) from None
+    if stored.get("archc_search_results") != VERSION:
+        raise ArchcError(f"{run / RESULTS}: written by another version of archc")
+    return stored
+
+
+def picked(run: Path, which: str) -> Picked:
+    """The candidate that `knee`, `first` or a name means. Raises UnknownName."""
+    stored = results(run)
+    by_name = {c["name"]: c for c in stored["candidates"]}
+    name = {KNEE: stored["knee"], FIRST: stored["candidates"][0]["name"]}.get(which, which)
+    if name not in by_name:
+        raise UnknownName(f"candidate of {run}", which, [KNEE, FIRST, *by_name])
+    return Picked(load_search(run / FILE), by_name[name])
+
+
+def spec_text(chosen: Picked) -> str:
+    """Its spec as YAML."""
+    from archc.spec import spec_from_graph
+
+    return spec_from_graph(chosen.graph).to_yaml()
+
+
+def recipe_text(chosen: Picked, by: str) -> str:
+    """The compression recipe that makes it of the base's weights. Raises SearchError where the base is smaller."""
+    passes = chosen.search.space.passes(chosen.found["point"], by)
+    lines = [f"  - {text}" for text in passes.split("; ") if text]
+    head = f"# {chosen.described}\narchc_compress: 1\nname: {chosen.found['name']}\n"
+    return head + ("passes:\n" + "\n".join(f'  - "{line[4:]}"' for line in lines) + "\n" if lines else "passes: []\n")

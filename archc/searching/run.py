@@ -1,0 +1,178 @@
+"""A search from its file to its folder: swept, the best recorded as trials, results for the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from archc.kernels.errors import SearchError
+from archc.outfile import write_whole
+from archc.progress import bar
+from archc.search.budgets import Measured, losses, named
+from archc.search.choices import Point
+from archc.search.figures import Meter
+from archc.search.front import front, knee
+from archc.search.study import open_storage, open_study, record
+from archc.search.sweep import Swept, sweep
+from archc.searching.file import SearchFile
+
+STUDY, RESULTS, FILE = "study.log", "results.json", "search.yaml"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate that became a trial: its name, its point, values of the objectives, whether on the front."""
+
+    name: str
+    point: Point
+    values: tuple[float, ...]
+    violations: tuple[float, ...]
+    on_front: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has found. `candidates` are in the order of the first objective, the front's before the others."""
+
+    search: SearchFile
+    swept: Swept
+    candidates: tuple[Candidate, ...]
+    base: Candidate
+    knee: str
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """What `archc best` and the report need, as plain data."""
+        return {
+            "archc_search_results": VERSION,
+            "name": self.search.name,
+            "base": self.search.base,
+            "objectives": [str(o) for o in self.search.objectives],
+            "budgets": [str(b) for b in self.search.budgets],
+            "proposed": self.swept.proposed,
+            "feasible_at_once": self.swept.feasible_at_once,
+            "feasible": self.swept.feasible,
+            "space": self.search.space.size,
+            "whole": self.swept.whole,
+            "seconds": round(self.seconds, 3),
+            "knee": self.knee,
+            "base_figures": _json(self.base),
+            "candidates": [_json(c) for c in self.candidates],
+        }
+
+
+def run_search(search: SearchFile, folder: Path) -> Found:
+    """Sweep, record and write a search's folder. Raises SearchError where no candidate is within the budgets."""
+    began = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    study = open_study(open_storage(folder / STUDY), search.name, search.objectives, fingerprint(search))
+    meter = Meter(search.space)
+    with bar("candidates", min(search.candidates, search.space.size)) as advance:
+        swept = sweep(
+            search.space,
+            search.budgets,
+            search.objectives,
+            candidates=search.candidates,
+            seed=search.seed,
+            meter=meter,
+            advance=advance,
+        )
+    found = swept.found
+    feasible = np.flatnonzero(found.feasible)
+    if not len(feasible):
+        raise SearchError(nothing_fits(search, found))
+    kept = found.at(feasible)
+    chosen, count = best(search, kept)
+    ends = losses(search.objectives, kept.values)
+    bend = int(chosen[:count][knee(ends[:, chosen[:count]])])
+    candidates = tuple(
+        _candidate(f"{search.name}-{i + 1}", kept, int(at), on_front=i < count) for i, at in enumerate(chosen)
+    )
+    base = meter_one(search, meter, search.space.base, "base")
+    if not study.trials:
+        record(
+            study,
+            search.space,
+            search.budgets,
+            [(c.point, c.values, c.violations) for c in candidates],
+            [{"name": c.name, "front": c.on_front} for c in candidates],
+        )
+    name = next(c.name for c, at in zip(candidates, chosen, strict=True) if at == bend)
+    made = Found(search, swept, candidates, base, name, time.monotonic() - began)
+    write_whole(folder / FILE, search.source)
+    write_whole(folder / RESULTS, json.dumps(made.to_json(), indent=1) + "\n")
+    return made
+
+
+def best(search: SearchFile, kept: Measured) -> tuple[npt.NDArray[np.int64], int]:
+    """Which candidates become trials, the front first, and how many are on it: then the best by each objective."""
+    values = losses(search.objectives, kept.values)
+    first = front(values)
+    chosen = dict.fromkeys(first.tolist())
+    orders = [np.argsort(row, kind="stable").tolist() for row in values]
+    for ranked in zip(*orders, strict=True):
+        for at in ranked:
+            if len(chosen) >= search.keep:
+                break
+            chosen.setdefault(at)
+    return np.array(list(chosen), dtype=np.int64), len(first)
+
+
+def meter_one(search: SearchFile, meter: Meter, point: Mapping[str, int], name: str) -> Candidate:
+    """The figures of one point, in the space or not."""
+    from archc.search.budgets import measured
+
+    column = {key: np.array([value], dtype=np.int64) for key, value in point.items()}
+    return _candidate(name, measured(meter, search.budgets, search.objectives, column), 0, on_front=False)
+
+
+def nothing_fits(search: SearchFile, found: Measured) -> str:
+    """Which budget binds, by how much, and the candidate that comes closest."""
+    scale = np.array([abs(b.limit) or 1.0 for b in search.budgets])[:, None]
+    over = np.maximum(found.violations / scale, 0)
+    closest = int(np.argmin(over.sum(axis=0)))
+    told = "; ".join(
+        f"{budget} is missed by {found.violations[i, closest]:.6g} {budget.figure.unit} ({share:.1%})"
+        for i, budget in enumerate(search.budgets)
+        if (share := over[i, closest]) > 0
+    )
+    point = ", ".join(f"{k} {v}" for k, v in named(found.points, closest).items())
+    return f"no candidate is within the budgets. The closest ({point}): {told}"
+
+
+def fingerprint(search: SearchFile) -> str:
+    """What identifies a search in its storage: base, space, budgets, objectives, seed."""
+    told: Sequence[Any] = (
+        search.space.graph.hash,
+        [(c.name, c.values, getattr(c, "order", ())) for c in search.space.choices],
+        [str(b) for b in search.budgets],
+        [str(o) for o in search.objectives],
+        search.seed,
+        search.candidates,
+        search.keep,
+    )
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def _candidate(name: str, of: Measured, at: int, *, on_front: bool) -> Candidate:
+    values, violations = (tuple(map(float, rows[:, at])) for rows in (of.values, of.violations))
+    return Candidate(name, named(of.points, at), values, violations, on_front)
+
+
+def _json(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "name": candidate.name,
+        "point": dict(candidate.point),
+        "values": list(candidate.values),
+        "violations": list(candidate.violations),
+        "front": candidate.on_front,
+    }

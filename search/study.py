@@ -1,0 +1,122 @@
+"""The Optuna study of a search: candidates as trials, with their figures, budgets as named constraints.
+
+Stored in Optuna's journal file unless a URL says otherwise, so that optuna-dashboard opens it as it is. Budgets are
+constraints (`trial.constraints`, Optuna 5) and, since the dashboard does not show these yet, user attributes too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from archc.kernels.errors import SearchError
+from archc.search.budgets import Budget, Objective
+from archc.search.choices import Choice, Space
+
+FINGERPRINT, NAMES = "archc:search", "archc:choices"
+CONSTRAINT = "constraints:"  # Optuna's own key of a named constraint
+
+
+def open_storage(where: str | Path) -> Any:
+    """A journal file by its path, a database by its URL. Raises SearchError where it cannot be opened."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    if isinstance(where, Path):
+        where.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(where)))
+    try:
+        return optuna.storages.get_storage(where)
+    except Exception as error:  # SQLAlchemy's own, of many kinds
+        raise SearchError(f"{where}: cannot be opened as a storage of studies: {error}") from error
+
+
+def open_study(storage: Any, name: str, objectives: Sequence[Objective], fingerprint: str, sampler: Any = None) -> Any:
+    """The study, made where it is not there. Raises SearchError where the storage holds another one of that name."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=[o.sense for o in objectives],
+        sampler=sampler or optuna.samplers.RandomSampler(seed=0),
+        load_if_exists=True,
+    )
+    stored = study.user_attrs.get(FINGERPRINT)
+    if stored is None and not study.trials:
+        study.set_user_attr(FINGERPRINT, fingerprint)
+        with warnings.catch_warnings():  # said to be experimental
+            warnings.simplefilter("ignore")
+            study.set_metric_names([_metric(o) for o in objectives])
+    elif stored != fingerprint:
+        raise SearchError(f"the storage holds another study `{name}`, of another search: choose another name or folder")
+    return study
+
+
+def record(
+    study: Any,
+    space: Space,
+    budgets: Sequence[Budget],
+    rows: Sequence[tuple[Mapping[str, int], Sequence[float], Sequence[float]]],
+    attributes: Sequence[Mapping[str, Any]],
+) -> None:
+    """Add finished trials: points, their values of the objectives, by how much they break each budget."""
+    from optuna.trial import TrialState, create_trial
+
+    distributions = {c.name: distribution(c) for c in space.choices}
+    trials = []
+    for (point, values, violations), more in zip(rows, attributes, strict=True):
+        named = {name: float(v) for name, v in zip(constraint_names(budgets), violations, strict=True)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trials.append(
+                create_trial(
+                    state=TrialState.COMPLETE,
+                    values=[float(v) for v in values],
+                    params={c.name: encoded(c, point[c.name]) for c in space.choices},
+                    distributions=distributions,
+                    user_attrs={"point": dict(point), "violations": named, **more},
+                    system_attrs={CONSTRAINT + name: v for name, v in named.items()},
+                )
+            )
+    study.add_trials(trials)
+
+
+def constraint_names(budgets: Sequence[Budget]) -> list[str]:
+    """What each budget is called among a trial's constraints: its figure, with the setting where two have the same."""
+    figures = [budget.figure.name for budget in budgets]
+    return [b.figure.name if figures.count(b.figure.name) == 1 else str(b) for b in budgets]
+
+
+def distribution(choice: Choice) -> Any:
+    """Ordered, as the values are: whole numbers in their steps, or positions where these differ."""
+    from optuna.distributions import IntDistribution
+
+    values = choice.values
+    step = _step(values)
+    return IntDistribution(values[0], values[-1], step=step) if step else IntDistribution(0, len(values) - 1)
+
+
+def encoded(choice: Choice, value: int) -> int:
+    """A value as its distribution has it."""
+    return value if _step(choice.values) else choice.values.index(value)
+
+
+def decoded(choice: Choice, param: int) -> int:
+    """The value that a parameter of a trial stands for."""
+    return param if _step(choice.values) else choice.values[param]
+
+
+def _step(values: Sequence[int]) -> int:
+    """The step of values that are evenly spaced, else 0."""
+    steps = {b - a for a, b in itertools.pairwise(values)}
+    return steps.pop() if len(steps) == 1 else int(not steps)
+
+
+def _metric(objective: Objective) -> str:
+    return f"{objective.sense} {objective.figure.name}"

@@ -1,0 +1,112 @@
+"""Rung 0: many candidates by arithmetic alone, in memory.
+
+All of a small space, and of a large one a low-discrepancy sample (Sobol 1967; scipy's, scrambled by the seed). A
+candidate that breaks a budget is moved until it keeps all of them, along the line to the smallest or the largest
+candidate, as little as the steps of the space allow: budgets propose, they do not only reject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from archc.search.budgets import Budget, Measured, Objective, measured, violations
+from archc.search.choices import Space
+from archc.search.figures import Meter
+
+Ranks = npt.NDArray[np.int64]  # [candidates, choices]: positions in each choice's values
+STEPS = 32  # places that are tried on the way of a candidate into the budgets
+BLOCK = 4096  # candidates that are measured at once
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep has found: distinct candidates, and how many of the proposals were within the budgets before any
+    was moved, and after."""
+
+    found: Measured
+    proposed: int
+    feasible_at_once: int
+    feasible: int
+    whole: bool
+
+
+def sweep(
+    space: Space,
+    budgets: Sequence[Budget],
+    objectives: Sequence[Objective],
+    *,
+    candidates: int,
+    seed: int,
+    meter: Meter | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Swept:
+    """Propose and measure `candidates`, or all there are where they are no more."""
+    meter = meter or Meter(space)
+    whole = space.size <= candidates
+    ranks = _every(space) if whole else _sample(space, candidates, seed)
+    parts: list[Ranks] = []
+    at_once = after = 0
+    for block in _blocks(ranks):
+        broken = (violations(meter, budgets, space.at(block)) > 0).any(axis=0)
+        at_once += int((~broken).sum())
+        if not whole and broken.any():
+            block = block.copy()
+            block[broken], fits = projected(space, meter, budgets, block[broken])
+            after += int(fits.sum())
+        parts.append(block)
+        advance(len(block))
+    distinct = np.unique(np.concatenate(parts), axis=0)
+    found = [measured(meter, budgets, objectives, space.at(block)) for block in _blocks(distinct)]
+    return Swept(_joined(found), len(ranks), at_once, at_once + after, whole)
+
+
+def projected(
+    space: Space, meter: Meter, budgets: Sequence[Budget], ranks: Ranks
+) -> tuple[Ranks, npt.NDArray[np.bool_]]:
+    """Candidates moved into the budgets where that is possible on a line to a corner, and which of them are there."""
+    corners = (np.zeros(len(space.choices)), np.array([len(c.values) - 1.0 for c in space.choices]))
+    made, fits = ranks.copy(), np.zeros(len(ranks), dtype=np.bool_)
+    for corner in corners:
+        for step in range(1, STEPS + 1):
+            left = np.flatnonzero(~fits)
+            if not len(left):
+                return made, fits
+            moved = np.rint(ranks[left] + (corner - ranks[left]) * step / STEPS).astype(np.int64)
+            within = (violations(meter, budgets, space.at(moved)) <= 0).all(axis=0)
+            made[left[within]] = moved[within]
+            fits[left[within]] = True
+    return made, fits
+
+
+def _every(space: Space) -> Ranks:
+    grids = np.meshgrid(*(np.arange(len(c.values)) for c in space.choices), indexing="ij")
+    return np.stack([grid.ravel() for grid in grids], axis=1)
+
+
+def _sample(space: Space, count: int, seed: int) -> Ranks:
+    from scipy.stats import qmc
+
+    sizes = np.array([len(c.values) for c in space.choices])
+    drawn = qmc.Sobol(len(sizes), scramble=True, rng=np.random.default_rng(seed)).random_base2(
+        int(count - 1).bit_length()
+    )
+    ranks: Ranks = np.minimum((drawn[:count] * sizes).astype(np.int64), sizes - 1)
+    return ranks
+
+
+def _blocks(ranks: Ranks) -> Iterator[Ranks]:
+    for start in range(0, len(ranks), BLOCK):
+        yield ranks[start : start + BLOCK]
+
+
+def _joined(parts: Sequence[Measured]) -> Measured:
+    points = {name: np.concatenate([p.points[name] for p in parts]) for name in parts[0].points}
+    return Measured(
+        points,
+        np.concatenate([p.violations for p in parts], axis=1),
+        np.concatenate([p.values for p in parts], axis=1),
+    )
