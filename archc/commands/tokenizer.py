@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+_HINT = "`--skip-bad` leaves such lines out and counts them"
+
 
 class Action(StrEnum):
     """What to do."""
@@ -38,7 +40,7 @@ def tokenizer(
     sources = [source_at(place, field) for place in files]
     with staged(output, overwrite=overwrite) as folder:
         with reading_bar("reading", sum(source.size for source in sources)) as advance:
-            reading = Reading("skip" if skip_bad else "stop", advance=advance)
+            reading = Reading("skip" if skip_bad else "stop", advance=advance, hint=_HINT)
             texts = (document.text for source in sources for document in source.documents(reading))
             made = train_bpe(texts, folder, vocab=vocab)
         reading.finish()

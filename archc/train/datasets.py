@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from archc.kernels.errors import ArchcError, MissingPackage, SourceError
+from archc.kernels.errors import ArchcError, DataError, MissingPackage, SourceError
 from archc.train.evaluation import HeldOut, bytes_of
 from archc.train.packed import PackedDataset
 from archc.train.recipe import DataEntry, Recipe
 from archc.train.stream import Stream
 from archc.train.tokenizers import Tokenizer
 
+_ON_BAD = "`on_bad: skip` leaves such lines out and counts them"
 _MEASURED = 8  # sequences of one forward pass on held-out text, at most
 
 
@@ -43,9 +44,11 @@ def _mixed(recipe: Recipe, part: str, tokenizer: Tokenizer, *, seed: int) -> Str
 
 @contextlib.contextmanager
 def _placed(recipe: Recipe, *loc: str | int) -> Iterator[None]:
-    """An error that has no place is one of a part of the recipe's data."""
+    """An error without a place is one of a part of the recipe's data; of bad lines it is said what a recipe can do."""
     try:
         yield
+    except DataError as error:
+        raise DataError(error.at, error.message, hint=_ON_BAD) from error
     except (SourceError, MissingPackage):
         raise
     except ArchcError as error:

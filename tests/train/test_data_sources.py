@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from archc.kernels.errors import ArchcError, DataError, MissingPackage, UnknownName
 from archc.train.corpus import standard_library_corpus
 from archc.train.sources import Document, Reading, Source, registered_sources
+from archc.train.sources import reading as reading_module
 from archc.train.sources.base import is_held_out
 from archc.train.sources.chat import chat_template
 from archc.train.sources.rows import Datasets, Jsonl
@@ -97,7 +98,7 @@ def test_a_bad_line_stops_with_its_place_or_is_skipped_and_counted(
 ) -> None:
     raw, detail = BAD[reason]
     file = written(tmp_path, a_jsonl=raw + b'{"text": "c"}\n') / "a.jsonl"
-    with pytest.raises(DataError, match=rf"a.jsonl:2: {reason}.*{detail}.*on_bad: skip"):
+    with pytest.raises(DataError, match=rf"a.jsonl:2: {reason}.*{detail}"):
         texts(Jsonl(files=(str(file),)))
 
     reading = Reading("skip")
@@ -106,6 +107,34 @@ def test_a_bad_line_stops_with_its_place_or_is_skipped_and_counted(
     with caplog.at_level(logging.WARNING):
         reading.finish()
     assert [record.getMessage() for record in caplog.records] == [f"{file}: skipped 1 {reason}, first at line 2"]
+
+
+def test_the_first_bad_lines_are_told_at_once_and_the_others_counted(tmp_path: Path) -> None:
+    rows = ['{"text": "good"}', "{", '{"body": "b"}', "3", "", '{"text": ""}', '{"text": "good"}', "{", "{"]
+    file = written(tmp_path, a_jsonl="\n".join(rows) + "\n") / "a.jsonl"
+    documents = Jsonl(files=str(file)).documents(Reading(hint="leave them out"))
+    assert next(documents).text == "good"
+    with pytest.raises(DataError) as caught:
+        next(documents)
+    assert str(caught.value).splitlines() == [
+        f"{file}:2: broken JSON: Expecting property name enclosed in double quotes at column 2",
+        f"{file}:3: missing field: expected `text`, got body",
+        f"{file}:4: not an object: got `3`",
+        f"{file}:5: empty document",
+        f"{file}:6: empty document",
+        "and 2 more (leave them out)",
+    ]
+    assert (caught.value.at.file, caught.value.at.line) == (str(file), 2)
+
+
+def test_very_many_bad_lines_are_not_all_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, a_jsonl='{"body": "b"}\n' * 1200) / "a.jsonl"
+    with pytest.raises(DataError, match=r"and 995 more so far; not read to its end$"):
+        texts(Jsonl(files=str(file)))
+    monkeypatch.setattr(reading_module, "_LOOKED_AT", 3)
+    file.write_text("{\n" + '{"text": "good"}\n{\n' * 3)
+    with pytest.raises(DataError, match=r"a.jsonl:1: .*\nand 0 more so far; not read to its end$"):
+        texts(Jsonl(files=str(file)))
 
 
 def test_an_empty_line_is_an_empty_document(tmp_path: Path) -> None:

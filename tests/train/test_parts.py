@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from archc.cli import app
 from archc.compilation import compile_model
-from archc.kernels.errors import SpecError, SpecErrors
+from archc.kernels.errors import DataError, SpecError, SpecErrors
 from archc.train.parts import parts_of
 from archc.train.recipe import Recipe
 from archc.train.recipe_load import load_recipe
@@ -162,6 +162,16 @@ def test_data_that_cannot_be_learnt_from_is_told_at_its_source(here: Path, monke
     monkeypatch.setenv("ARCHC_CACHE", str(here / "packed"))
     (found,) = errors_of("data.train.0={text: {files: text.txt, part: held_out}}")
     assert re.match(r"argument:1:12: the source Text\(.*: no document to learn from in its part `held_out`", found)
+
+
+def test_bad_lines_are_told_with_what_a_recipe_can_do(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCHC_CACHE", str(here / "packed"))
+    (here / "rows.jsonl").write_text('{"text": "good"}\n{\n[]\n')
+    with pytest.raises(DataError) as caught:
+        errors_of("data.train=[{jsonl: rows.jsonl}]")
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("rows.jsonl:2: broken JSON")
+    assert second == "rows.jsonl:3: not an object: got `[]` (`on_bad: skip` leaves such lines out and counts them)"
 
 
 @pytest.mark.parametrize(

@@ -83,10 +83,15 @@ class Source(ABC):
         return document.text
 
     def documents(self, reading: Reading) -> Iterator[Document]:
-        """The documents of the part."""
+        """The documents of the part, up to a bad one that stops: DataError is raised then, and tells the next ones."""
         for document in self.read(reading):
-            if self.part == "all" or (self.part == "held_out") == is_held_out(self.split_key(document), self.held_out):
+            if reading.failed:
+                reading.look_on(len(document.text))
+            elif self.part == "all" or (self.part == "held_out") == is_held_out(
+                self.split_key(document), self.held_out
+            ):
                 yield document
+        reading.check()
 
     @property
     def hash(self) -> str:
