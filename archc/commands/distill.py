@@ -28,4 +28,4 @@ def distill(
         raise chosen.error(("teachers",), "`archc distill` needs `teachers`: `archc train` trains without")
     if not any(hasattr(loss, "teacher") for loss in chosen.losses):
         raise chosen.error(("losses",), "no loss asks the teacher: add one such as `logit_kd`")
-    tell(run(chosen, output, console=console(), overwrite=overwrite), output)
+    tell(run(chosen, output, console=console(), overwrite=overwrite), output, overwrite=overwrite)

@@ -41,13 +41,14 @@ def train(
 ) -> None:
     """Train a model as a recipe says, and save it as a checkpoint that the other commands read.
 
-    A run that was stopped, by Ctrl-C or worse, goes on where it was when the same command is given again.
+    A run that was stopped, by Ctrl-C or worse, goes on where it was when the same command is given again. Ctrl-C ends
+    it after its step, saved, with exit status 130.
     """
     from archc.terminal import console
     from archc.train.run import train as run
 
     chosen = _recipe(recipe, [*budget_overrides(minutes, steps), *(overrides or [])])
-    tell(run(chosen, output, console=console(), overwrite=overwrite), output)
+    tell(run(chosen, output, console=console(), overwrite=overwrite), output, overwrite=overwrite)
 
 
 def budget_overrides(minutes: float | None, steps: int | None) -> list[str]:
@@ -72,13 +73,23 @@ def _recipe(given: str, overrides: list[str]) -> Recipe:
     return default_recipe(given, overrides, mtp=bool(load(given).mtp_steps))
 
 
-def tell(summary: Summary, output: Path) -> None:
-    """How a run ended, in a line; of several processes the first says it."""
-    if os.environ.get("RANK", "0") != "0":
-        return
+def tell(summary: Summary, output: Path, *, overwrite: bool) -> None:
+    """How a run ended, in a line, and how one that was interrupted goes on; of several processes the first says it.
+
+    Raises typer.Exit with 128 and the signal's number, as shells do, for a run that a signal has ended early."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(_told(summary, output))
+        if summary.interrupted:
+            how = ", without --overwrite" if overwrite else ""
+            typer.echo(f"to go on from step {summary.steps}, give the same command again{how}")
+    if summary.signal:
+        raise typer.Exit(128 + summary.signal)
+
+
+def _told(summary: Summary, output: Path) -> str:
     ended = "interrupted" if summary.interrupted else "done"
     loss = ""
     if summary.held_out_loss is not None and summary.first_held_out_loss is not None:
         loss = f": held-out loss {summary.first_held_out_loss:.3f} -> {summary.held_out_loss:.3f} nats a token"
         loss += "" if summary.bits_per_byte is None else f", {summary.bits_per_byte:.3f} bits a byte"
-    typer.echo(f"{ended} after {summary.steps} steps, {summary.tokens:,} tokens{loss}; saved {output}")
+    return f"{ended} after {summary.steps} steps, {summary.tokens:,} tokens{loss}; saved {output}"

@@ -27,7 +27,7 @@ from archc.train.batch import Batch
 from archc.train.checkpoint import CheckpointFolder, Snapshot
 from archc.train.evaluation import HeldOut
 from archc.train.guard import Trouble, Watch
-from archc.train.interrupts import interrupts
+from archc.train.interrupts import Heard, interrupts
 from archc.train.losses import Losses
 from archc.train.memory import used_bytes
 from archc.train.placement import Placement
@@ -139,7 +139,7 @@ class Trainer:
         finally:
             if self.checkpoints:
                 self.checkpoints.finish()
-        return self._summary(interrupted.is_set())
+        return self._summary(interrupted)
 
     def _until(self, interrupted: threading.Event) -> None:
         if self.at.step == 0:
@@ -165,7 +165,8 @@ class Trainer:
         if self.checkpoints:
             self.checkpoints.check()
 
-    def _summary(self, interrupted: bool) -> Summary:
+    def _summary(self, heard: Heard) -> Summary:
+        early = heard.is_set() and self.progress < 1.0  # in the last step it ends nothing
         figures = self.last[1] if self.last else {}
         return Summary(
             steps=self.at.step,
@@ -174,7 +175,8 @@ class Trainer:
             first_held_out_loss=self.at.first_held_out,
             held_out_loss=figures.get("held_out/loss"),
             bits_per_byte=figures.get("held_out/bits_per_byte"),
-            interrupted=interrupted,
+            interrupted=early,
+            signal=heard.number if early else 0,
         )
 
     @property

@@ -9,10 +9,16 @@ from collections.abc import Iterator
 from types import FrameType
 
 
+class Heard(threading.Event):
+    """Set by a signal, `number`; 0 while there was none."""
+
+    number = 0
+
+
 @contextlib.contextmanager
-def interrupts() -> Iterator[threading.Event]:
+def interrupts() -> Iterator[Heard]:
     """An event that SIGINT and SIGTERM set; the same signal again acts at once. Only the main thread hears signals."""
-    heard = threading.Event()
+    heard = Heard()
     if threading.current_thread() is not threading.main_thread():
         yield heard
         return
@@ -20,6 +26,7 @@ def interrupts() -> Iterator[threading.Event]:
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def hear(signum: int, frame: FrameType | None) -> None:
+        heard.number = signum
         heard.set()
         signal.signal(signum, previous[signal.Signals(signum)])
 

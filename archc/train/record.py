@@ -35,7 +35,9 @@ Report: TypeAlias = Callable[[Record], None]
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended. Held-out losses are None without held-out text."""
+    """How a run ended. Held-out losses are None without held-out text.
+
+    `interrupted`: before its budget was spent, by the signal of the number `signal` (0: none)."""
 
     steps: int
     tokens: int
@@ -44,3 +46,4 @@ class Summary:
     held_out_loss: float | None
     bits_per_byte: float | None
     interrupted: bool
+    signal: int = 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,24 @@ def test_the_same_command_goes_on_and_a_longer_budget_trains_on(checkpoint: Path
     assert "done after 3 steps" in succeeds("train", "tiny-hybrid", "-o", tmp_path / "run", "--steps", 3, *TINY)
     shown = succeeds("train", "tiny-hybrid", "-o", tmp_path / "run", "--steps", 5, *TINY)
     assert "goes on from step 3" in shown and "done after 5 steps" in shown
+
+
+def test_ctrl_c_saves_and_exits_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = ["train", "tiny-hybrid", "-o", str(tmp_path / "run"), "--steps", "100000", *TINY, "evaluation.windows=2"]
+    run = subprocess.Popen([sys.executable, "-m", "archc", *command], stdout=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    until = time.monotonic() + 120
+    while not (metrics.is_file() and metrics.read_text().count("\n") > 3) and time.monotonic() < until:
+        time.sleep(0.1)
+    run.send_signal(signal.SIGINT)
+    shown, _ = run.communicate(timeout=120)
+    assert run.returncode == 130
+    ended, how = shown.splitlines()[-2:]
+    assert ended.startswith("interrupted after ") and ended.endswith(f"saved {tmp_path / 'run'}")
+    steps = ended.split()[2]
+    assert how == f"to go on from step {steps}, give the same command again"
+    command[5] = str(int(steps) + 1)
+    assert f"goes on from step {steps}" in succeeds(*command)
 
 
 def test_every_mistake_of_a_recipe_is_told_with_its_place(tmp_path: Path) -> None:

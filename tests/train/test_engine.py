@@ -125,6 +125,15 @@ def test_moments_and_biases_resume_too(tmp_path: Path) -> None:
     assert other.at == trainer.at
 
 
+def test_sigint_in_the_last_step_interrupts_nothing(tmp_path: Path) -> None:
+    def interrupt(record: Record) -> None:
+        if record.step == 8 and not record.event:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    summary = trainer_of(recipe_of(), tmp_path, report=[interrupt]).run()
+    assert (summary.steps, summary.interrupted, summary.signal) == (8, False, 0)
+
+
 def test_sigint_ends_the_run_after_its_step_and_saves(tmp_path: Path) -> None:
     def interrupt(record: Record) -> None:
         if record.step == 4 and not record.event:
@@ -132,7 +141,7 @@ def test_sigint_ends_the_run_after_its_step_and_saves(tmp_path: Path) -> None:
 
     trainer = trainer_of(recipe_of(), tmp_path, report=[interrupt])
     summary = trainer.run()
-    assert (summary.steps, summary.interrupted) == (4, True)
+    assert (summary.steps, summary.interrupted, summary.signal) == (4, True, signal.SIGINT)
     assert trainer.checkpoints is not None and trainer.checkpoints.steps() == [4, 3]
     resumed = trainer_of(recipe_of(), tmp_path)
     resumed.restore(4)

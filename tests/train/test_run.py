@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from rich.console import Console
 
+from archc.commands.train import tell
 from archc.hub.checkpoint_dir import load_checkpoint
 from archc.kernels.errors import ArchcError
 from archc.train.recipe_load import load_recipe
@@ -185,6 +187,20 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_made(run: Run, tmp
     with pytest.raises(ArchcError, match="`mtp` trains multi-token prediction, which little does not have"):
         run("losses=[next_token, mtp]")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("overwrite", "how"), [(False, ""), (True, ", without --overwrite")])
+def test_a_run_that_a_signal_has_ended_says_how_to_go_on(
+    overwrite: bool, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = Summary(4, 64, 1.0, None, None, None, interrupted=True, signal=15)
+    with pytest.raises(typer.Exit) as left:
+        tell(summary, Path("run"), overwrite=overwrite)
+    assert left.value.exit_code == 143
+    assert capsys.readouterr().out == (
+        "interrupted after 4 steps, 64 tokens; saved run\n"
+        + f"to go on from step 4, give the same command again{how}\n"
+    )
 
 
 def test_tensorboard_has_what_the_metrics_have(run: Run, tmp_path: Path) -> None:
