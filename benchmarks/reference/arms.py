@@ -148,6 +148,7 @@ COMPARISONS = {
         tuple(_by_axis()),
         tokens=STUDENT // 8,
         teacher="hybrid",
+        seeds=(0, 1),
     ),
     "depth": Comparison(
         "Width or depth at equal parameters? And layers ranked once, or again after each that goes",
@@ -161,6 +162,7 @@ COMPARISONS = {
         ),
         tokens=STUDENT // 4,
         teacher="hybrid",
+        seeds=(0, 1),
     ),
     "corrected": Comparison(
         "The teacher on text that it has not learnt: before, and after a short training on it",
@@ -179,6 +181,7 @@ COMPARISONS = {
         ),
         tokens=STUDENT // 4,
         teacher="hybrid",
+        seeds=(0, 1),
         on_code=True,
     ),
 }
