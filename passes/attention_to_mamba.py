@@ -13,11 +13,10 @@ from archc.ir.graph import Graph, Node
 from archc.ir.op import DimMaker, Param
 from archc.ir.ops.attention import Attention
 from archc.ir.ops.mamba2 import Mamba2
-from archc.ir.weight_formats import check_dtype
 from archc.ir.weightmap import WeightMap
 from archc.passes.base import Context, Pass, register_pass
 from archc.passes.places import nodes_of
-from archc.passes.replacing import replaced, scores_without
+from archc.passes.replacing import replaced, scores_without, storage_type
 from archc.passes.scores import Scores
 
 
@@ -32,7 +31,8 @@ class AttentionToMamba(Pass):
     convolution and the norm start anew, drawn from `seed`. Rotary embedding, window, sinks and norms of queries and
     keys have no counterpart and go.
 
-    Approximate: local distillation (`block_kd`) is to follow. `dtype` is the storage type of the new block's weights.
+    Approximate: local distillation (`block_kd`) is to follow. `dtype` is the storage type of the new block's weights,
+    by default that of the attention's.
     """
 
     layers: tuple[int, ...] = ()
@@ -41,7 +41,7 @@ class AttentionToMamba(Pass):
     conv_kernel: int = 4
     chunk: int = 128
     seed: int = 0
-    dtype: str = "fp32"
+    dtype: str = ""
 
     approximate = True
     Examples = ({}, {"layers": (3,), "d_state": 16, "n_groups": 2, "chunk": 64}, {"layers": (8,), "d_state": 40})
@@ -54,12 +54,13 @@ class AttentionToMamba(Pass):
 
     def apply(self, graph: Graph, ctx: Context) -> tuple[Graph, WeightMap]:
         """The graph with Mamba-2. Raises PassError for layers without attention, and for groups that do not fit."""
-        check_dtype(self.dtype)
         ops, made = {}, {}
         for node in self._nodes(graph):
             op: Any = node.op
             ops[node.id] = self._op(node, op)
-            made[node.id] = dict(self._params(graph.scopes[node.id], op, ops[node.id]))
+            dtype = storage_type(graph, node, ctx, self.dtype)
+            taken = _Taken(self.seed, dtype, graph.scopes[node.id], op, ops[node.id])
+            made[node.id] = dict(taken.params())
         return replaced(graph, ops, made)
 
     def scores_after(self, graph: Graph, ctx: Context) -> Scores | None:
@@ -88,36 +89,37 @@ class AttentionToMamba(Pass):
         )
         return Mamba2.make(fields, DimMaker(node.id, {"d_model": op.d_model}))
 
-    def _params(self, scope: str, old: Attention, new: Mamba2) -> Iterator[tuple[str, w.WeightExpr]]:
-        taken = _Taken(self, scope, old, new)
-        for param in new.params():
-            match param.name:
-                case "in_proj":
-                    yield param.name, taken.rows(param, "proj", (new.d_model.size,))
-                case "in_proj_bias":
-                    yield param.name, taken.rows(param, "bias", ()) if old.has_qkv_bias else taken.fresh(param)
-                case "out_proj":
-                    yield param.name, w.Cast(w.Old(f"{scope}.o_proj"), self.dtype)
-                case "out_proj_bias" if old.has_o_bias:
-                    yield param.name, w.Cast(w.Old(f"{scope}.o_bias"), self.dtype)
-                case _:
-                    yield param.name, taken.fresh(param)
-
 
 @dataclasses.dataclass(frozen=True)
 class _Taken:
     """Parameters of one block over those of the attention that it replaces."""
 
-    one: AttentionToMamba
+    seed: int
+    dtype: str
     scope: str
     old: Attention
     new: Mamba2
+
+    def params(self) -> Iterator[tuple[str, w.WeightExpr]]:
+        """Every parameter of the new block by name."""
+        for param in self.new.params():
+            match param.name:
+                case "in_proj":
+                    yield param.name, self.rows(param, "proj", (self.new.d_model.size,))
+                case "in_proj_bias":
+                    yield param.name, self.rows(param, "bias", ()) if self.old.has_qkv_bias else self.fresh(param)
+                case "out_proj":
+                    yield param.name, w.Cast(w.Old(f"{self.scope}.o_proj"), self.dtype)
+                case "out_proj_bias" if self.old.has_o_bias:
+                    yield param.name, w.Cast(w.Old(f"{self.scope}.o_bias"), self.dtype)
+                case _:
+                    yield param.name, self.fresh(param)
 
     def fresh(self, param: Param, part: str = "", shape: tuple[int, ...] | None = None) -> w.WeightExpr:
         """A parameter, or a part of one, as a new model has it."""
         key = f"{self.scope}.{param.name}" + (f".{part}" if part else "")
         rule, args = param.init.rule, param.init.args
-        return w.Init(self.one.seed, rule, param.shape if shape is None else shape, self.one.dtype, args, key)
+        return w.Init(self.seed, rule, param.shape if shape is None else shape, self.dtype, args, key)
 
     def rows(self, param: Param, kind: str, rest: tuple[int, ...]) -> w.WeightExpr:
         """in_proj's rows, or their biases: z | x | B | C | dt, each position of shape `rest`."""
@@ -136,7 +138,7 @@ class _Taken:
         """The rows of these heads, one after the other."""
         width = self.old.head_dim.size
         rows = (heads[:, None] * width + np.arange(width)).ravel()
-        return w.Cast(w.Take(w.Old(f"{self.scope}.{name}"), 0, rows), self.one.dtype)
+        return w.Cast(w.Take(w.Old(f"{self.scope}.{name}"), 0, rows), self.dtype)
 
     def _mean_queries(self, name: str) -> w.WeightExpr:
         """The mean over the heads of each group."""
@@ -152,6 +154,6 @@ class _Taken:
         if size < had:
             return w.Take(x, 0, (np.arange(groups)[:, None] * had + np.arange(size)).ravel())
         shape = (groups, size - had, *rest)
-        more = self.fresh(param, part, shape) if part == "B" else w.Const(0.0, shape, self.one.dtype)
+        more = self.fresh(param, part, shape) if part == "B" else w.Const(0.0, shape, self.dtype)
         grown = w.Concat((w.Reshape(x, (groups, had, *rest)), more), 1)
         return w.Reshape(grown, (groups * size, *rest))

@@ -16,7 +16,7 @@ import dataclasses
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from archc.ir.graph import Graph
@@ -30,10 +30,12 @@ T = TypeVar("T", bound="Pass")
 
 @dataclass(frozen=True)
 class Context:
-    """What a pass is handed beside the graph: the facts that hold of it (`sorted:d_ff`), and scores of its units."""
+    """What a pass is handed beside the graph: the facts that hold of it (`sorted:d_ff`), scores of its units, and the
+    storage types of its weights where there are weights."""
 
     holds: frozenset[str] = frozenset()
     scores: Scores | None = None
+    dtypes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from archc.ir.graph import Graph
 from archc.ir.text import parse_graph, print_graph
@@ -13,6 +14,12 @@ from archc.ir.weightmap import WeightMap
 from archc.kernels.errors import GraphError, PassError
 from archc.passes.base import Context, Pass, registered_passes
 from archc.passes.text import parse_passes
+
+Prepare: TypeAlias = Callable[[Pass, Graph], Pass]
+
+
+def _as_it_is(one: Pass, graph: Graph) -> Pass:
+    return one
 
 
 @dataclass(frozen=True)
@@ -59,19 +66,21 @@ class Pipeline:
         if problems:
             raise PassError("\n".join(["the pipeline does not fit together:", *problems]))
 
-    def steps(self, graph: Graph, ctx: Context | None = None) -> Iterator[Step]:
+    def steps(self, graph: Graph, ctx: Context | None = None, prepare: Prepare = _as_it_is) -> Iterator[Step]:
         """Run the passes, one Step each; every graph is verified (and goes through its text with ARCHC_CHECK=1).
 
-        Each graph's lineage names the ones before it.
+        Each graph's lineage names the ones before it. `prepare` gives the pass that is applied in the place of one,
+        of the graph as it stands before it.
         """
         ctx = ctx or Context()
         self.check(ctx.holds)
-        for one in self.passes:
-            before = graph
+        for given in self.passes:
+            before, one = graph, prepare(given, graph)
             made, weights = one.apply(graph, ctx)
             graph = made.made_from(before)
             _checked(one, before, graph, weights)
-            ctx = Context((ctx.holds - one.breaks) | one.provides, one.scores_after(before, ctx))
+            dtypes = weights.dtypes(ctx.dtypes) if ctx.dtypes else {}
+            ctx = Context((ctx.holds - one.breaks) | one.provides, one.scores_after(before, ctx), dtypes)
             yield Step(one, graph, weights)
 
 

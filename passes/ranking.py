@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -114,7 +115,7 @@ def kept(dim: Dim, units: Index) -> Selection:
 def handed_on(graph: Graph, ctx: Context, chosen: Selections) -> Context:
     """The context of the graph that a Selection makes."""
     scores = None if ctx.scores is None else ctx.scores.selected(graph, chosen)
-    return Context(ctx.holds, scores)
+    return replace(ctx, scores=scores)
 
 
 def check_rules(before: Graph, after: Graph) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections import Counter
 from collections.abc import Mapping
 
-from archc.ir.graph import Graph
+from archc.ir.graph import Graph, Node
 from archc.ir.op import Op
 from archc.ir.weight_expr import Old, WeightExpr
+from archc.ir.weight_formats import check_dtype
 from archc.ir.weightmap import WeightMap
+from archc.passes.base import Context
 from archc.passes.scores import Scores
 
 
@@ -29,6 +33,19 @@ def replaced(
         params[key] = made[node.id][param.name] if node.id in ops else Old(key)
     used = WeightMap(params).used
     return new, WeightMap(params, frozenset(graph.weight_shapes().keys() - used))
+
+
+def storage_type(graph: Graph, node: Node, ctx: Context, chosen: str = "") -> str:
+    """What the weights in a node's place are stored as: `chosen`, else what most of its own are; fp32 where nothing
+    says. Raises UnknownName."""
+    if chosen:
+        return check_dtype(chosen)
+    elements = Counter[str]()
+    for param in node.op.params():
+        stored = ctx.dtypes.get(f"{graph.scopes[node.id]}.{param.name}")
+        if stored is not None:
+            elements[stored] += math.prod(param.shape)
+    return elements.most_common(1)[0][0] if elements else "fp32"
 
 
 def scores_without(scores: Scores | None, nodes: Mapping[str, Op] | frozenset[str]) -> Scores | None:

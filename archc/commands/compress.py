@@ -34,13 +34,15 @@ def compress(
         raise typer.BadParameter("give one of --recipe FILE and --passes TEXT")
     chosen = load_recipe(recipe) if recipe is not None else None
     pipeline = chosen.passes if chosen else Pipeline.parse(passes, file="--passes")
+    places = {key: at for key, at in (chosen.at if chosen else {}).items() if key != "importance" or not importance}
     made = run(
         model,
         pipeline,
         output,
         scores=importance or (chosen.importance if chosen else None),
+        calibration=chosen.calibration if chosen else None,
         name=name or (chosen.name if chosen else "") or "",
-        at=chosen.at if chosen and not importance else None,
+        at=places,
         overwrite=overwrite,
     )
     count = sum(map(math.prod, made.graph.weight_shapes().values()))

@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 
 from typing_extensions import Doc
 
-from archc.compress.sections import read_importance
+from archc.compress.fitting import unfitted
+from archc.compress.sections import read_calibration, read_importance
 from archc.compress.shorthands import SHORTHANDS
+from archc.importance.calibration import Sampling
 from archc.importance.measuring import Measuring
 from archc.kernels.errors import ParseError, Place, SpecError
 from archc.passes import Pass, Pipeline, registered_passes
@@ -27,6 +29,7 @@ class Form:
     archc_compress: Annotated[Literal[1], Doc("version of this form")]
     name: Annotated[str | None, Doc("name of the new model; else the old one's")] = None
     importance: Annotated[Any, Doc("a file of `archc importance`, or how it is measured (`Measuring`)")] = None
+    calibration: Annotated[Any, Doc("the text that passes are fitted on (`Sampling`)")] = None
     passes: Annotated[Any, Doc("passes in order, each as text or `name: {option: value}`")] = None
 
 
@@ -36,6 +39,7 @@ class Recipe:
 
     name: str | None = None
     importance: Path | Measuring | None = None
+    calibration: Sampling | None = None
     passes: Pipeline
     at: Mapping[str, Place] = field(default_factory=dict, compare=False)
 
@@ -45,13 +49,19 @@ def load_recipe(file: Path) -> Recipe:
     node, errors = read_yaml(file)
     form, more = validate(node, record_model(Form))
     importance, unread = read_importance(node.child("importance"), file.parent)
+    calibration, unusable = read_calibration(node.child("calibration"), file.parent)
     passes, wrong = _listed(node, file.parent)
-    errors = [*errors, *more, *unread, *wrong]
+    errors = [*errors, *more, *unread, *unusable, *wrong]
+    if calibration is not None and not wrong and not any(map(unfitted, passes)):
+        message = "`calibration`: no pass is fitted on it"
+        errors.append(SpecError(node.value["calibration"].key_at, message, hint="replace-linear is, without a `path`"))
     if errors or form is None:
         raise in_order(errors)
     named: Any = form  # a model with the fields of Form
     at = {key: child.key_at for key, child in node.value.items()}
-    return Recipe(name=named.name, importance=importance, passes=Pipeline(tuple(passes)), at=at)
+    return Recipe(
+        name=named.name, importance=importance, calibration=calibration, passes=Pipeline(tuple(passes)), at=at
+    )
 
 
 def _listed(node: Node, folder: Path) -> tuple[list[Pass], list[SpecError]]:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from archc.compress.fitting import Fitter
 from archc.compress.tokens import carry, kept_origin
+from archc.fitted import keep_fitted
 from archc.hub.checkpoint import Checkpoint, staged
 from archc.hub.checkpoint_dir import (
     CheckpointDir,
@@ -21,12 +23,14 @@ from archc.hub.checkpoint_dir import (
 )
 from archc.hub.stream import file_sha256, run_into
 from archc.hub.weights import Weights, weights_of
+from archc.importance.calibration import Sampling
 from archc.importance.files import load_scores, save_scores
 from archc.importance.measuring import Measuring, measured
 from archc.ir.graph import Graph
 from archc.ir.weightmap import WeightMap
 from archc.kernels.errors import ArchcError, Place, UnsupportedError, placed
-from archc.passes import Context, Pipeline, apply
+from archc.passes import Context, Pass, Pipeline
+from archc.passes.fitted import FittedPass
 from archc.passes.scores import Scores
 
 SCORES = "importance.safetensors"  # the scores that units were chosen by, kept beside the weights
@@ -35,10 +39,12 @@ STEP = "compress"
 
 @dataclass(frozen=True)
 class Compressed:
-    """A graph made by a pipeline, and the map of its weights over those of the parent, as the parent stores them."""
+    """A graph made by a pipeline, the map of its weights over those of the parent, as the parent stores them, and the
+    pipeline as it was applied, with the files that its passes were fitted into."""
 
     graph: Graph
     weights: WeightMap
+    pipeline: Pipeline
 
 
 def compress(
@@ -47,29 +53,38 @@ def compress(
     out: Path,
     *,
     scores: Path | Measuring | None = None,
+    calibration: Sampling | None = None,
     name: str = "",
     at: Mapping[str, Place] | None = None,
     overwrite: bool = False,
 ) -> CheckpointDir:
     """Apply a pipeline to the model in a folder (archc checkpoint, Hugging Face, package): a new archc checkpoint.
 
-    `scores` are those of a file, or how they are measured first. Only rows that are kept are read, nothing is held but
-    the tensor that is being written; measuring holds the model. `at` says where a recipe has its `importance`. Raises
-    ArchcError, and writes nothing, where the pipeline does not fit the model or the scores are another model's."""
-    parent = weights_of(source)
+    `scores` are those of a file, or how they are measured first; `calibration` is the text that passes are fitted on
+    which have something to fit. Only rows that are kept are read, nothing is held but the tensor that is being written;
+    measuring and fitting hold the model. `at` says where a recipe has these two. Raises ArchcError, and writes nothing,
+    where the pipeline does not fit the model or the scores are another model's."""
+    parent, places = weights_of(source), at or {}
     with staged(out, overwrite=overwrite) as folder:
-        with placed((at or {}).get("importance")):
+        with placed(places.get("importance")):
             known = _scores(source, parent, scores, folder)
-        made = compressed(parent, pipeline, known)
+        with placed(places.get("calibration")):
+            fitter = None if calibration is None else Fitter.on(calibration, source, parent, folder)
+        _keep_files(pipeline, source, folder)
+        made = compressed(parent, pipeline, known, fitter)
+        step: dict[str, Any] = {
+            "step": STEP,
+            "pipeline": str(made.pipeline).splitlines(),
+            "parent": identity(parent),
+            **({"importance": {"file": SCORES, "sha256": file_sha256(folder / SCORES)}} if scores else {}),
+            **({"calibration": fitter.about} if fitter else {}),
+        }
         graph = replace(made.graph, name=name) if name else made.graph
-        step: dict[str, Any] = {"step": STEP, "pipeline": str(pipeline).splitlines(), "parent": identity(parent)}
-        if known is not None:
-            step["importance"] = {"file": SCORES, "sha256": file_sha256(folder / SCORES)}
         before = load_checkpoint(source) if is_checkpoint_dir(source) else None
         origin = kept_origin(before.origin, parent.graph, pipeline.tokens) if before else None
         describe(folder, graph, step, parent=before, origin=origin)
         carry(source, folder, parent.graph, pipeline.tokens)
-        run_into(folder, made.weights, parent.tensors, files=source)
+        run_into(folder, made.weights, parent.tensors, files=folder)
     return load_checkpoint(out)
 
 
@@ -85,7 +100,16 @@ def _scores(source: Path, parent: Weights, scores: Path | Measuring | None, fold
     return None if scores is None else load_scores(folder / SCORES, parent.graph)
 
 
-def compressed(parent: Weights, pipeline: Pipeline, scores: Scores | None = None) -> Compressed:
+def _keep_files(pipeline: Pipeline, source: Path, folder: Path) -> None:
+    """Copy what passes of the pipeline were fitted into before, named relative to the source."""
+    for one in pipeline.passes:
+        if isinstance(one, FittedPass) and one.path:
+            keep_fitted(one.path, source, folder)
+
+
+def compressed(
+    parent: Weights, pipeline: Pipeline, scores: Scores | None = None, fitter: Fitter | None = None
+) -> Compressed:
     """What a pipeline makes of a model. Raises ArchcError where it does not apply."""
     packed = packed_weights(parent.graph)
     if packed:
@@ -94,8 +118,17 @@ def compressed(parent: Weights, pipeline: Pipeline, scores: Scores | None = None
             f"`{key}` and {len(packed) - 1} more weights of `{parent.graph.name}` are stored as {how.format}, in blocks"
             " of which units cannot be taken out"
         )
-    graph, weights = apply(parent.graph, pipeline, Context(scores=scores))
-    return Compressed(graph, WeightMap.compose(parent.made, weights, parent.tensors.shapes))
+    shapes = parent.tensors.shapes
+    graph, weights = parent.graph, parent.made.normalised(shapes)
+    done: list[Pass] = []
+
+    def prepare(one: Pass, before: Graph) -> Pass:
+        return one if fitter is None else fitter.fitted(one, before, weights, done)
+
+    for step in pipeline.steps(graph, Context(scores=scores, dtypes=parent.dtypes), prepare):
+        graph, weights = step.graph, WeightMap.compose(weights, step.weights, shapes)
+        done.append(step.applied)
+    return Compressed(graph, weights, Pipeline(tuple(done)))
 
 
 def identity(parent: Weights) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Sections of a recipe beside its passes: what is measured on the checkpoint before they run."""
+"""Sections of a recipe beside its passes: what is measured before they run, and the text that they are fitted on."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def read_importance(node: Node | None, folder: Path) -> tuple[Path | Measuring |
         return folder / node.value, []
     how, errors = _read(node, Measuring, folder)
     return how, [*errors, *_unknown_estimators(node, how)]
+
+
+def read_calibration(node: Node | None, folder: Path) -> tuple[Sampling | None, list[SpecError]]:
+    """`calibration:`, the text that passes are fitted on, and what is wrong with it."""
+    return (None, []) if node is None or node.value is None else _read(node, Sampling, folder)
 
 
 def _read(node: Node, cls: type[T], folder: Path) -> tuple[T | None, list[SpecError]]:

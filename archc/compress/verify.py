@@ -9,7 +9,7 @@ from typing import Any
 
 from archc.compress.run import SCORES, STEP, compressed, identity
 from archc.hub.checkpoint_dir import CheckpointDir, load_checkpoint
-from archc.hub.stream import file_sha256
+from archc.hub.stream import FittedFiles, file_sha256
 from archc.hub.weights import Weights, weights_of
 from archc.importance.files import load_scores
 from archc.ir.weight_eval import evaluate
@@ -41,10 +41,10 @@ def verify(child: Path, parent: Path) -> Verified:
     if replayed.graph.hash != made.graph.hash:
         problems.append("the pipeline makes another graph of this parent")
         return Verified(0, tuple(problems))
-    equal = 0
+    equal, read_file = 0, FittedFiles(child).read
     with bar("weights", len(replayed.weights.params), unit="items") as advance:
         for key, expr in replayed.weights.params.items():
-            same = made.tensors.read(key).equal(evaluate(expr, old.tensors.read))
+            same = made.tensors.read(key).equal(evaluate(expr, old.tensors.read, read_file))
             equal += same
             problems += [] if same else [f"`{key}` is not what the pipeline makes of the parent's weights"]
             advance(1)

@@ -74,6 +74,11 @@ class Calibration:
         """How many batches there are."""
         return -(-len(self.numbers) // self.size)
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens there are."""
+        return len(self.numbers) * self.stream.length
+
     def __iter__(self) -> Iterator[Batch]:
         from archc.passes.importance import Batch
 
