@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from archc.kernels.errors import SearchError
 from archc.search.budgets import Budget, Objective
 from archc.search.choices import Choice, Space
 
-FINGERPRINT, NAMES = "archc:search", "archc:choices"
+FINGERPRINT, WORKER = "archc:search", "worker"
 CONSTRAINT = "constraints:"  # Optuna's own key of a named constraint
 
 
@@ -85,6 +85,55 @@ def record(
                 )
             )
     study.add_trials(trials)
+
+
+def begin(study: Any, space: Space, point: Mapping[str, int], notes: Mapping[str, Any], worker: str) -> Any:
+    """A running trial of a point, written at once, so that one that is never finished is noticed."""
+    import optuna
+    from optuna.trial import TrialState, create_trial
+
+    template = create_trial(
+        state=TrialState.RUNNING,
+        params={c.name: encoded(c, point[c.name]) for c in space.choices},
+        distributions={c.name: distribution(c) for c in space.choices},
+        user_attrs={"point": dict(point), WORKER: worker},
+        system_attrs=dict(notes),
+    )
+    storage = study._storage
+    return optuna.trial.Trial(study, storage.create_new_trial(study._study_id, template_trial=template))
+
+
+def finish(
+    study: Any, trial: Any, budgets: Sequence[Budget], values: Sequence[float], violations: Sequence[float]
+) -> None:
+    """The values of a running trial, and by how much it breaks each budget."""
+    named = {name: float(v) for name, v in zip(constraint_names(budgets), violations, strict=True)}
+    for name, value in named.items():
+        trial.set_constraint(name, value)
+    trial.set_user_attr("violations", named)
+    study.tell(trial, [float(v) for v in values])
+
+
+def fail(study: Any, trial: Any, cause: str) -> None:
+    """A running trial that came to nothing, and why."""
+    from optuna.trial import TrialState
+
+    trial.set_user_attr("error", cause)
+    study.tell(trial, state=TrialState.FAIL)
+
+
+def abandoned(study: Any, alive: Callable[[str], bool]) -> list[Mapping[str, int]]:
+    """Points of running trials whose worker is gone, each marked as failed: they are to be tried again."""
+    from optuna.trial import TrialState
+
+    found: list[Mapping[str, int]] = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if alive(str(trial.user_attrs.get(WORKER, ""))):
+            continue
+        study.tell(trial.number, state=TrialState.FAIL)
+        if "point" in trial.user_attrs:
+            found.append(dict(trial.user_attrs["point"]))
+    return found
 
 
 def constraint_names(budgets: Sequence[Budget]) -> list[str]:

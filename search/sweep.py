@@ -25,13 +25,19 @@ BLOCK = 4096  # candidates that are measured at once
 @dataclass(frozen=True)
 class Swept:
     """What a sweep has found: distinct candidates, and how many of the proposals were within the budgets before any
-    was moved, and after."""
+    was moved, and after.
+
+    `order` [candidates] counts proposals from 0: the first that came to each. Before any was moved, each budget was
+    broken by `broken` [budgets] proposals, and by `alone` of them no other budget was."""
 
     found: Measured
     proposed: int
     feasible_at_once: int
     feasible: int
     whole: bool
+    order: npt.NDArray[np.int64]
+    broken: npt.NDArray[np.int64]
+    alone: npt.NDArray[np.int64]
 
 
 def sweep(
@@ -42,36 +48,45 @@ def sweep(
     candidates: int,
     seed: int,
     meter: Meter | None = None,
-    advance: Callable[[int], None] = lambda _: None,
+    tell: Callable[[Measured, int], None] = lambda block, at_once: None,
 ) -> Swept:
-    """Propose and measure `candidates`, or all there are where they are no more."""
+    """Propose and measure `candidates`, or all there are where they are no more.
+
+    `tell` hears of each block as it is measured, and how many of its proposals were within the budgets at once."""
     meter = meter or Meter(space)
     whole = space.size <= candidates
     ranks = _every(space) if whole else _sample(space, candidates, seed)
     parts: list[Ranks] = []
+    found: list[Measured] = []
+    broken, alone = np.zeros((2, len(budgets)), dtype=np.int64)
     at_once = after = 0
     for block in _blocks(ranks):
-        broken = (violations(meter, budgets, space.at(block)) > 0).any(axis=0)
-        at_once += int((~broken).sum())
-        if not whole and broken.any():
+        over = violations(meter, budgets, space.at(block)) > 0
+        broken += over.sum(axis=1)
+        alone += over[:, over.sum(axis=0) == 1].sum(axis=1)
+        outside = over.any(axis=0)
+        at_once += int((~outside).sum())
+        if not whole and outside.any():
             block = block.copy()
-            block[broken], fits = projected(space, meter, budgets, block[broken])
+            block[outside], fits = projected(space, meter, budgets, block[outside])
             after += int(fits.sum())
         parts.append(block)
-        advance(len(block))
-    distinct = np.unique(np.concatenate(parts), axis=0)
-    found = [measured(meter, budgets, objectives, space.at(block)) for block in _blocks(distinct)]
-    return Swept(_joined(found), len(ranks), at_once, at_once + after, whole)
+        found.append(measured(meter, budgets, objectives, space.at(block)))
+        tell(found[-1], int((~outside).sum()))
+    _, first = np.unique(np.concatenate(parts), axis=0, return_index=True)
+    return Swept(_joined(found).at(first), len(ranks), at_once, at_once + after, whole, first, broken, alone)
 
 
 def projected(
-    space: Space, meter: Meter, budgets: Sequence[Budget], ranks: Ranks
+    space: Space, meter: Meter, budgets: Sequence[Budget], ranks: Ranks, *, itself: bool = False
 ) -> tuple[Ranks, npt.NDArray[np.bool_]]:
-    """Candidates moved into the budgets where that is possible on a line to a corner, and which of them are there."""
+    """Candidates moved into the budgets where that is possible on a line to a corner, and which of them are there.
+
+    With `itself` a candidate that is within them stays; else all are known to be outside."""
     corners = (np.zeros(len(space.choices)), np.array([len(c.values) - 1.0 for c in space.choices]))
     made, fits = ranks.copy(), np.zeros(len(ranks), dtype=np.bool_)
     for corner in corners:
-        for step in range(1, STEPS + 1):
+        for step in range(0 if itself else 1, STEPS + 1):
             left = np.flatnonzero(~fits)
             if not len(left):
                 return made, fits

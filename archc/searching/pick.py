@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from archc.ir.graph import Graph
-from archc.kernels.errors import ArchcError, UnknownName
+from archc.kernels.errors import UnknownName
 from archc.searching.file import SearchFile, load_search
-from archc.searching.run import FILE, RESULTS, VERSION
+from archc.searching.folder import FILE, read_results
 
 KNEE, FIRST = "knee", "first"
 
@@ -35,22 +34,9 @@ class Picked:
         return f"{self.found['name']}: " + ", ".join(f"{k} {v}" for k, v in self.found["point"].items())
 
 
-def results(run: Path) -> Mapping[str, Any]:
-    """What a search has written. Raises ArchcError for a folder without."""
-    try:
-        stored: Mapping[str, Any] = json.loads((run / RESULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArchcError(
-            f"{run}: not the folder of a finished search (`archc search FILE -o {run}`): {error}"
-        ) from None
-    if stored.get("archc_search_results") != VERSION:
-        raise ArchcError(f"{run / RESULTS}: written by another version of archc")
-    return stored
-
-
 def picked(run: Path, which: str) -> Picked:
     """The candidate that `knee`, `first` or a name means. Raises UnknownName."""
-    stored = results(run)
+    stored = read_results(run)
     by_name = {c["name"]: c for c in stored["candidates"]}
     name = {KNEE: stored["knee"], FIRST: stored["candidates"][0]["name"]}.get(which, which)
     if name not in by_name:

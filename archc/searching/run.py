@@ -20,12 +20,12 @@ from archc.search.budgets import Measured, losses, named
 from archc.search.choices import Point
 from archc.search.figures import Meter
 from archc.search.front import front, knee
+from archc.search.report import report
 from archc.search.study import open_storage, open_study, record
 from archc.search.sweep import Swept, sweep
 from archc.searching.file import SearchFile
+from archc.searching.folder import FILE, RESULTS, STUDY, VERSION, results_text
 
-STUDY, RESULTS, FILE = "study.log", "results.json", "search.yaml"
-VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found. `candidates` are in the order of the first objective, the front's before the others."""
+    """What a search has found. `candidates` are in the order of the first objective, the front's before the others;
+    `report` is that of `archc.search.report`."""
 
     search: SearchFile
     swept: Swept
@@ -49,6 +50,7 @@ class Found:
     base: Candidate
     knee: str
     seconds: float
+    report: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """What `archc best` and the report need, as plain data."""
@@ -67,6 +69,7 @@ class Found:
             "knee": self.knee,
             "base_figures": _json(self.base),
             "candidates": [_json(c) for c in self.candidates],
+            "report": self.report,
         }
 
 
@@ -84,7 +87,7 @@ def run_search(search: SearchFile, folder: Path) -> Found:
             candidates=search.candidates,
             seed=search.seed,
             meter=meter,
-            advance=advance,
+            tell=lambda block, _: advance(block.values.shape[1]),
         )
     found = swept.found
     feasible = np.flatnonzero(found.feasible)
@@ -107,9 +110,10 @@ def run_search(search: SearchFile, folder: Path) -> Found:
             [{"name": c.name, "front": c.on_front} for c in candidates],
         )
     name = next(c.name for c, at in zip(candidates, chosen, strict=True) if at == bend)
-    made = Found(search, swept, candidates, base, name, time.monotonic() - began)
+    told = report(search.space, search.budgets, search.objectives, swept, feasible[chosen[:count]])
+    made = Found(search, swept, candidates, base, name, time.monotonic() - began, told)
     write_whole(folder / FILE, search.source)
-    write_whole(folder / RESULTS, json.dumps(made.to_json(), indent=1) + "\n")
+    write_whole(folder / RESULTS, results_text(made.to_json()))
     return made
 
 

@@ -1,0 +1,38 @@
+"""The folder of a search: what lies in it, and reading what was found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from archc.kernels.errors import ArchcError
+
+STUDY, RESULTS, FILE, PAGE = "study.log", "results.json", "search.yaml", "report.html"
+VERSION = 2
+
+
+def is_search(folder: Path) -> bool:
+    """Whether a search was begun in it."""
+    return (folder / STUDY).is_file() or ((folder / RESULTS).is_file() and (folder / FILE).is_file())
+
+
+def results_text(results: Mapping[str, Any]) -> str:
+    """Results as `read_results` reads them: a line for each thing that people look for, the report on one."""
+    told = {name: value for name, value in results.items() if name != "report"}
+    report = json.dumps(results["report"], separators=(",", ":"), allow_nan=False)
+    return f'{json.dumps(told, indent=1, allow_nan=False)[:-2]},\n "report": {report}\n}}\n'
+
+
+def read_results(folder: Path) -> Mapping[str, Any]:
+    """What a search has written. Raises ArchcError for a folder without."""
+    try:
+        stored: Mapping[str, Any] = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArchcError(
+            f"{folder}: not the folder of a finished search (`archc search FILE -o {folder}`): {error}"
+        ) from None
+    if not isinstance(stored, dict) or stored.get("archc_search_results") != VERSION:
+        raise ArchcError(f"{folder / RESULTS}: written by another version of archc: search again")
+    return stored

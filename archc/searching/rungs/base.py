@@ -1,0 +1,46 @@
+"""What a rung of a search file is: options, and the scorer that they make over a base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, TypeVar
+
+from annotated_types import Gt
+from typing_extensions import Doc
+
+from archc.search.ladder import Scorer
+from archc.searching.base import Base
+
+T = TypeVar("T", bound="type[RungOptions]")
+
+RUNGS: dict[str, type[RungOptions]] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RungOptions:
+    """Base of all rungs. The scores of one are cached by all that they depend on."""
+
+    keep: Annotated[int, Gt(0), Doc("how many candidates go on to the next rung")] = 1
+
+    name: ClassVar[str]
+
+    def below(self, folder: Path) -> RungOptions:
+        """The same, files relative to the folder of the search file."""
+        return self
+
+    def scorer(self, base: Base, folder: Path, before: Scorer | None) -> Scorer:
+        """The scorer over a base, which may write below the run's folder; `before` is that of the rung below."""
+        raise NotImplementedError
+
+
+def rung(name: str) -> Callable[[T], T]:
+    """Register the options of a rung under the name that search files use."""
+
+    def register(cls: T) -> T:
+        cls.name = name
+        RUNGS[name] = cls
+        return cls
+
+    return register

@@ -1,0 +1,74 @@
+"""distil: the held-out loss of a candidate after a short training, its parent the teacher."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Self
+
+from typing_extensions import Doc
+
+from archc.compress.run import compress
+from archc.kernels.errors import ArchcError
+from archc.search.ladder import Candidate, Scorer, key
+from archc.searching.base import Base
+from archc.searching.rungs.base import RungOptions, rung
+
+HELD_OUT = "held_out/loss"
+
+
+@rung("distil")
+@dataclass(frozen=True, kw_only=True)
+class Distil(RungOptions):
+    """Trained as a recipe says, `model` being the candidate and `{base}` in overrides the base's folder."""
+
+    recipe: Annotated[Path, Doc("a training recipe; relative to the search file")]
+    overrides: Annotated[tuple[str, ...], Doc("laid over the recipe, such as `budget={tokens: 1M}`")] = ()
+
+    def below(self, folder: Path) -> Self:
+        return replace(self, recipe=folder / self.recipe)
+
+    def scorer(self, base: Base, folder: Path, before: Scorer | None) -> Scorer:
+        return DistilScorer(self, base, folder / "trained")
+
+
+@dataclass(frozen=True, eq=False)
+class DistilScorer:
+    """Trains candidates in folders of their own, which are runs of `archc train` and go on where they stopped."""
+
+    options: Distil
+    base: Base
+    folder: Path
+    name: str = Distil.name
+
+    @property
+    def identity(self) -> str:
+        return repr((self.base.identity, self.options.recipe.read_text(encoding="utf-8"), self.options.overrides))
+
+    def place(self, candidate: Candidate) -> Path:
+        """The folder of a candidate's run."""
+        return self.folder / key(self, candidate)[:16]
+
+    def score(self, candidate: Candidate) -> float:
+        from rich.console import Console
+
+        from archc.train.recipe_load import load_recipe
+        from archc.train.run import train
+
+        run = self.place(candidate)
+        pruned = self.folder / f"{run.name}-pruned"
+        compress(self.base.path, self.base.pipeline(candidate), pruned, scores=self.base.scores_file, overwrite=True)
+        overrides = [text.replace("{base}", str(self.base.path)) for text in self.options.overrides]
+        recipe = load_recipe(self.options.recipe, [f"model={pruned}", *overrides])
+        train(recipe, run, console=Console(quiet=True))
+        return _last_loss(run)
+
+
+def _last_loss(run: Path) -> float:
+    """The held-out loss at the end of a run. Raises ArchcError where its recipe measures none."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    losses = [found[HELD_OUT] for line in lines if HELD_OUT in (found := json.loads(line))]
+    if not losses:
+        raise ArchcError(f"{run}: the recipe measures no held-out loss: give it `data.held_out`")
+    return float(losses[-1])
