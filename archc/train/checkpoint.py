@@ -37,6 +37,7 @@ from archc.units import format_size
 
 MANIFEST = "manifest.json"
 _PREFIX, _PARTIAL = "step-", ".partial"
+_FACTS = "rank-{}.json"
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ class CheckpointFolder:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, latest first."""
-        names = (p.name.removeprefix(_PREFIX) for p in self.folder.glob(f"{_PREFIX}*"))
-        return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+        return _steps(self.folder)
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
@@ -116,7 +116,7 @@ class CheckpointFolder:
                     process_group=self._group,
                     no_dist=self._group is None,
                 )
-            (partial / f"rank-{_rank()}.json").write_text(json.dumps(snapshot.facts), encoding="utf-8")
+            (partial / _FACTS.format(_rank())).write_text(json.dumps(snapshot.facts), encoding="utf-8")
             self._barrier()
             if first:
                 _write_manifest(partial)
@@ -181,11 +181,25 @@ class CheckpointFolder:
                     process_group=self._group,
                     no_dist=self._group is None,
                 )
-            mine = folder / f"rank-{_rank()}.json"
-            facts = mine if mine.is_file() else folder / "rank-0.json"
+            mine = folder / _FACTS.format(_rank())
+            facts = mine if mine.is_file() else folder / _FACTS.format(0)
             return json.loads(facts.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise ArchcError(f"{folder}: the checkpoint cannot be read: {_reason(error)}") from error
+
+
+def last_facts(folder: Path) -> dict[str, Any] | None:
+    """What is no tensor of the latest whole checkpoint in a folder of them, or None where there is none."""
+    whole = (step for step in _steps(folder) if not damage(folder / f"{_PREFIX}{step}"))
+    step = next(whole, None)
+    if step is None:
+        return None
+    return json.loads((folder / f"{_PREFIX}{step}" / _FACTS.format(0)).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def _steps(folder: Path) -> list[int]:
+    names = (p.name.removeprefix(_PREFIX) for p in folder.glob(f"{_PREFIX}*"))
+    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
 
 def damage(folder: Path) -> str:

@@ -20,12 +20,13 @@ from archc.hub.checkpoint_dir import GRAPH, new_checkpoint
 from archc.hub.safetensors_io import Outgoing
 from archc.kernels.errors import ArchcError, WeightError
 from archc.train.assemble import Job, assemble, device_of
+from archc.train.checkpoint import last_facts
 from archc.train.engine import Trainer
 from archc.train.parts import parts_of
 from archc.train.recipe import Recipe, recipe_data
 from archc.train.record import Report, Summary
 from archc.train.report import has_tensorboard, jsonl_log, progress_bar, tensorboard_log
-from archc.train.rundir import EXPORTS, TENSORBOARD, RunFolder
+from archc.train.rundir import CHECKPOINTS, EXPORTS, TENSORBOARD, RunFolder
 from archc.train.world import is_first, processes, wait_for_all
 
 
@@ -37,11 +38,31 @@ def train(recipe: Recipe, folder: Path, *, console: Console, overwrite: bool = F
     with processes(recipe, device_of(recipe)):
         console = console if is_first() else Console(quiet=True)
         run = RunFolder(folder, recipe, overwrite=overwrite)
+        _check_budget(run, recipe)
         job = assemble(recipe, parts_of(recipe))
         console.print(_about(job, recipe), highlight=False, markup=False)
         with run.opened(job.facts) if is_first() else contextlib.nullcontext():
             wait_for_all()
             return _run(job, recipe, run, console)
+
+
+def _check_budget(run: RunFolder, recipe: Recipe) -> None:
+    """Raise SpecError for a changed budget that is less than what the run has done: that cannot be taken back."""
+    changed = any(name.partition(".")[0] == "budget" for name in run.changes)
+    done = last_facts(run.path / CHECKPOINTS) if changed else None
+    if done is None:
+        return
+    budget, minutes = recipe.budget, done["elapsed_s"] / 60
+    before = done["tokens"] - recipe.batch_tokens  # the last step may have gone beyond a budget of tokens
+    spent = {
+        "steps": (budget.steps, done["step"], f"{done['step']} steps"),
+        "tokens": (budget.tokens, before, f"{done['tokens']:,} tokens"),
+        "minutes": (budget.minutes, minutes, f"{minutes:.3g} minutes"),
+    }
+    for name, (allowed, had, said) in spent.items():
+        if allowed is not None and had > allowed:
+            message = f"`{name}`: the run in {run.path} has done {said} already: got {allowed:,}"
+            raise recipe.error(("budget", name), message, hint="give more, or train into another folder")
 
 
 def _run(job: Job, recipe: Recipe, run: RunFolder, console: Console) -> Summary:
@@ -67,7 +88,9 @@ def _resumed(trainer: Trainer, run: RunFolder, console: Console) -> int | None:
         console.print("  the run has no checkpoint yet: it begins anew", highlight=False)
         return 0
     trainer.restore(step)
-    console.print(f"  goes on from step {step}", highlight=False)
+    spent = trainer.progress >= 1.0
+    said = f"is done: its budget is spent at step {step}" if spent else f"goes on from step {step}"
+    console.print(f"  {said}", highlight=False)
     return step
 
 

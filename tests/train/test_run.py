@@ -14,7 +14,7 @@ from rich.console import Console
 
 from archc.commands.train import tell
 from archc.hub.checkpoint_dir import load_checkpoint
-from archc.kernels.errors import ArchcError
+from archc.kernels.errors import ArchcError, SpecError
 from archc.train.recipe_load import load_recipe
 from archc.train.record import Summary
 from archc.train.run import train
@@ -122,9 +122,33 @@ def test_a_longer_budget_continues_a_run_as_if_it_had_been_so_from_the_start(run
 def test_a_finished_run_has_nothing_to_do(run: Run, tmp_path: Path) -> None:
     run()
     before = weights(tmp_path / "run")
-    summary, _ = run()
-    assert summary.steps == 6
+    summary, shown = run()
+    assert summary.steps == 6 and "is done: its budget is spent at step 6" in shown
     assert weights(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ("steps: 5", r"argument:1:16: `steps`: the run in .*run has done 6 steps already: got 5"),
+        ("tokens: 300", r"argument:1:17: `tokens`: the run in .*run has done 384 tokens already: got 300"),
+        ("minutes: 0.00001", r"argument:1:18: `minutes`: the run in .*run has done .* minutes already: got 1e-05"),
+    ],
+)
+def test_a_budget_below_what_is_done_is_refused_and_nothing_changed(
+    run: Run, tmp_path: Path, budget: str, message: str
+) -> None:
+    run()
+    before = (tmp_path / "run/recipe.yaml").read_text(), weights(tmp_path / "run")
+    with pytest.raises(SpecError, match=message):
+        run(f"budget={{{budget}}}")
+    assert ((tmp_path / "run/recipe.yaml").read_text(), weights(tmp_path / "run")) == before
+
+
+def test_a_budget_of_just_what_is_done_ends_the_run(run: Run) -> None:
+    run()
+    summary, shown = run("budget={tokens: 330}")  # the sixth step went beyond it
+    assert summary.steps == 6 and "is done: its budget is spent at step 6" in shown
 
 
 def test_a_changed_recipe_is_refused_with_what_changed(run: Run, tmp_path: Path) -> None:
