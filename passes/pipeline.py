@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from archc.ir.graph import Graph
 from archc.ir.text import parse_graph, print_graph
 from archc.ir.verify import verify
 from archc.ir.weightmap import WeightMap
-from archc.kernels.errors import GraphError, PassError
+from archc.kernels.errors import GraphError, PassError, Place, SpecError, SpecErrors, placed
 from archc.passes.base import Context, Pass, registered_passes
 from archc.passes.text import parse_passes
 
@@ -33,9 +33,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Passes in order. `str` gives their text, one a line, which `Pipeline.parse` reads back."""
+    """Passes in order. `str` gives their text, one a line, which `Pipeline.parse` reads back.
+
+    `places` say where each stands in a file, if they do: what is wrong with a pass is then a SpecError there."""
 
     passes: tuple[Pass, ...]
+    places: tuple[Place, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: str, *, file: str = "<pipeline>") -> Pipeline:
@@ -54,17 +57,24 @@ class Pipeline:
                 found = one.tokens if found is None else [found[i] for i in one.tokens]
         return found
 
+    @property
+    def placed(self) -> Iterator[tuple[Pass, Place | None]]:
+        """The passes, each with its place."""
+        return zip(self.passes, self.places or (None,) * len(self.passes), strict=True)
+
     def check(self, holds: Iterable[str] = ()) -> None:
         """Raise one PassError listing what a pass requires and neither `holds` nor a pass before it provides."""
-        facts, problems = set(holds), []
-        for one in self.passes:
+        facts, problems = set(holds), list[tuple[str, Place | None]]()
+        for one, at in self.placed:
             for fact in sorted(one.requires - facts):
                 makers = [p.name for p in registered_passes() if any(fact in p(**e).provides for e in p.Examples)]
                 hint = f": {' or '.join(makers)} provides it" if makers else ""
-                problems.append(f"`{one}` requires `{fact}`, which does not hold there{hint}")
+                problems.append((f"`{one}` requires `{fact}`, which does not hold there{hint}", at))
             facts = (facts - one.breaks) | one.provides
+        if problems and self.places:
+            raise SpecErrors([SpecError(at, text) for text, at in problems if at is not None])
         if problems:
-            raise PassError("\n".join(["the pipeline does not fit together:", *problems]))
+            raise PassError("\n".join(["the pipeline does not fit together:", *(text for text, _ in problems)]))
 
     def steps(self, graph: Graph, ctx: Context | None = None, prepare: Prepare = _as_it_is) -> Iterator[Step]:
         """Run the passes, one Step each; every graph is verified (and goes through its text with ARCHC_CHECK=1).
@@ -74,13 +84,14 @@ class Pipeline:
         """
         ctx = ctx or Context()
         self.check(ctx.holds)
-        for given in self.passes:
-            before, one = graph, prepare(given, graph)
-            made, weights = one.apply(graph, ctx)
-            graph = made.made_from(before)
-            _checked(one, before, graph, weights)
-            dtypes = weights.dtypes(ctx.dtypes) if ctx.dtypes else {}
-            ctx = Context((ctx.holds - one.breaks) | one.provides, one.scores_after(before, ctx), dtypes)
+        for given, at in self.placed:
+            with placed(at):
+                before, one = graph, prepare(given, graph)
+                made, weights = one.apply(graph, ctx)
+                graph = made.made_from(before)
+                _checked(one, before, graph, weights)
+                dtypes = weights.dtypes(ctx.dtypes) if ctx.dtypes else {}
+                ctx = Context((ctx.holds - one.breaks) | one.provides, one.scores_after(before, ctx), dtypes)
             yield Step(one, graph, weights)
 
 

@@ -10,19 +10,26 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from archc.ir.op import field_types
 from archc.ir.text_line import Line
-from archc.kernels.errors import UnknownName
+from archc.kernels.errors import Place, UnknownName
 from archc.passes.base import Pass, pass_class
 
 
 def parse_passes(text: str, *, file: str = "<pipeline>") -> tuple[Pass, ...]:
     """The passes of a text; `#` starts a comment line. Raises ParseError with line, column and a caret."""
-    lines = enumerate(text.splitlines(), 1)
-    return tuple(p for i, line in lines if not line.lstrip().startswith("#") for p in _line(Line(file, i, line)))
+    return tuple(one for one, _ in placed_passes(text, file=file))
 
 
-def _line(line: Line) -> Iterator[Pass]:
+def placed_passes(text: str, *, file: str = "<pipeline>") -> Iterator[tuple[Pass, Place]]:
+    """The passes of a text, each with where it begins. Raises as `parse_passes`."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.lstrip().startswith("#"):
+            yield from _line(Line(file, number, line))
+
+
+def _line(line: Line) -> Iterator[tuple[Pass, Place]]:
     while not line.done:
-        yield _pass(line)
+        at = Place(line.file, line.number, line.tokens[line.at].column, line.text)
+        yield _pass(line), at
         if not line.done:
             line.expect(";")
 

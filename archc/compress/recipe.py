@@ -11,12 +11,12 @@ from typing_extensions import Doc
 
 from archc.compress.fitting import unfitted
 from archc.compress.sections import read_calibration, read_importance
-from archc.compress.shorthands import SHORTHANDS
+from archc.compress.shorthands import SHORTHANDS, Read
 from archc.importance.calibration import Sampling
 from archc.importance.measuring import Measuring
 from archc.kernels.errors import ParseError, Place, SpecError
-from archc.passes import Pass, Pipeline, registered_passes
-from archc.passes.text import parse_passes
+from archc.passes import Pipeline, registered_passes
+from archc.passes.text import placed_passes
 from archc.spec.choice import choose
 from archc.spec.fields import record_model
 from archc.yamlfile import Node, in_order, read_yaml, shown, validate
@@ -52,38 +52,45 @@ def load_recipe(file: Path) -> Recipe:
     calibration, unusable = read_calibration(node.child("calibration"), file.parent)
     passes, wrong = _listed(node, file.parent)
     errors = [*errors, *more, *unread, *unusable, *wrong]
-    if calibration is not None and not wrong and not any(map(unfitted, passes)):
+    if calibration is not None and not wrong and not any(map(unfitted, passes.passes)):
         message = "`calibration`: no pass is fitted on it"
         errors.append(SpecError(node.value["calibration"].key_at, message, hint="replace-linear is, without a `path`"))
     if errors or form is None:
         raise in_order(errors)
     named: Any = form  # a model with the fields of Form
     at = {key: child.key_at for key, child in node.value.items()}
-    return Recipe(
-        name=named.name, importance=importance, calibration=calibration, passes=Pipeline(tuple(passes)), at=at
-    )
+    return Recipe(name=named.name, importance=importance, calibration=calibration, passes=passes, at=at)
 
 
-def _listed(node: Node, folder: Path) -> tuple[list[Pass], list[SpecError]]:
-    """The passes of the list."""
+def _listed(node: Node, folder: Path) -> tuple[Pipeline, list[SpecError]]:
+    """The passes of the list, and what is wrong with it."""
     listed = node.child("passes")
     if listed is None or not isinstance(listed.value, tuple) or not listed.value:
         at = node if listed is None else listed
-        return [], [at.error(f"`passes`: expected a list of passes, got {shown(at.data) if listed else 'none'}")]
-    found = [_passes(item, folder) for item in listed.value]
-    return [one for passes, _ in found for one in passes], [error for _, errors in found for error in errors]
+        error = at.error(f"`passes`: expected a list of passes, got {shown(at.data) if listed else 'none'}")
+        return Pipeline(()), [error]
+    entries = [_passes(item, folder) for item in listed.value]
+    placed = [one for found, _ in entries for one in found]
+    passes, places = tuple(one for one, _ in placed), tuple(at for _, at in placed)
+    return Pipeline(passes, places), [error for _, errors in entries for error in errors]
 
 
-def _passes(node: Node, folder: Path) -> tuple[list[Pass], list[SpecError]]:
+def _passes(node: Node, folder: Path) -> Read:
     """The passes of one entry of the list."""
     classes = {cls.name: cls for cls in registered_passes()}
     if isinstance(node.value, str) and node.value not in classes:
         try:
-            return list(parse_passes(node.value)), []
+            return [(one, _inside(node, at)) for one, at in placed_passes(node.value)], []
         except ParseError as error:
-            return [], [SpecError(node.inside(error.at.column - 1), error.message)]
+            return [], [SpecError(_inside(node, error.at), error.message)]
     named = list(node.value) if isinstance(node.value, dict) else []
     if len(named) == 1 and named[0] in SHORTHANDS:
         return SHORTHANDS[named[0]](node.value[named[0]], folder)
     made, errors = choose(node, "pass", classes)
-    return ([] if made is None else [made]), errors
+    return ([] if made is None else [(made, node.at)]), errors
+
+
+def _inside(node: Node, at: Place) -> Place:
+    """Where in the file a place in a node's text is."""
+    before = node.value.splitlines(keepends=True)[: at.line - 1]
+    return node.inside(sum(map(len, before)) + at.column - 1)

@@ -81,9 +81,10 @@ def compress(
         }
         graph = replace(made.graph, name=name) if name else made.graph
         before = load_checkpoint(source) if is_checkpoint_dir(source) else None
-        origin = kept_origin(before.origin, parent.graph, pipeline.tokens) if before else None
+        with placed(next((at for one, at in pipeline.placed if one.tokens is not None), None)):
+            origin = kept_origin(before.origin, parent.graph, pipeline.tokens) if before else None
+            carry(source, folder, parent.graph, pipeline.tokens)
         describe(folder, graph, step, parent=before, origin=origin)
-        carry(source, folder, parent.graph, pipeline.tokens)
         run_into(folder, made.weights, parent.tensors, files=folder)
     return load_checkpoint(out)
 
@@ -102,9 +103,10 @@ def _scores(source: Path, parent: Weights, scores: Path | Measuring | None, fold
 
 def _keep_files(pipeline: Pipeline, source: Path, folder: Path) -> None:
     """Copy what passes of the pipeline were fitted into before, named relative to the source."""
-    for one in pipeline.passes:
+    for one, at in pipeline.placed:
         if isinstance(one, FittedPass) and one.path:
-            keep_fitted(one.path, source, folder)
+            with placed(at):
+                keep_fitted(one.path, source, folder)
 
 
 def compressed(

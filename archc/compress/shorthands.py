@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from archc.kernels.errors import ArchcError, SpecError
+from archc.kernels.errors import ArchcError, Place, SpecError
 from archc.passes import Pass
 from archc.passes.prune import Prune
 from archc.passes.prune_vocab import PruneVocab, id_ranges
 from archc.train.tokenizers.kept import read_ids
 from archc.yamlfile import Node, shown
 
-Read: TypeAlias = tuple[list[Pass], list[SpecError]]
+Read: TypeAlias = tuple[list[tuple[Pass, Place]], list[SpecError]]  # passes and where they stand, and what is wrong
 
 
 def _targets(node: Node, folder: Path) -> Read:
     """`{d_model: 3072, mlp.d_ff: 0.75}`: a `prune` for each, to a size or a share, by activations."""
     if not isinstance(node.value, dict) or not node.value:
         return [], [node.error(f"`targets`: expected sizes by dim, got {shown(node.data)}")]
-    passes: list[Pass] = []
+    passes: list[tuple[Pass, Place]] = []
     errors: list[SpecError] = []
     for key, value in node.value.items():
         options = dict(_sized(value))
@@ -28,7 +28,7 @@ def _targets(node: Node, folder: Path) -> Read:
             errors.append(value.error(f"`{key}`: expected a size or a share below 1, got {shown(value.data)}"))
             continue
         kind, _, dim = key.rpartition(".")
-        passes.append(Prune(dim=dim, kind=kind, **options))
+        passes.append((Prune(dim=dim, kind=kind, **options), value.key_at))
     return passes, errors
 
 
@@ -48,7 +48,7 @@ def _keep_tokens(node: Node, folder: Path) -> Read:
     if not file.is_file():
         return [], [node.error(f"{file}: no such file of ids")]
     try:
-        return [PruneVocab(keep=id_ranges(read_ids(file)))], []
+        return [(PruneVocab(keep=id_ranges(read_ids(file))), node.key_at)], []
     except ArchcError as error:
         return [], [node.error(str(error))]
 

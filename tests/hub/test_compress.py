@@ -254,6 +254,34 @@ def test_everything_wrong_with_a_recipe_is_said_at_its_place(tmp_path: Path) -> 
         assert said in text
 
 
+@pytest.mark.parametrize(
+    ("entries", "place", "said"),
+    [
+        ("  - fold-norms\n  - prune: {dim: d_fff, keep: 0.5}", "4:5", "did you mean `d_ff`?"),
+        ("  - prune{dim=d_ff, keep=0.5, by=first}; prune{dim=d_model, to=1000, by=first}", "3:42", "got 1000"),
+        ("  - |\n    # first\n    fold-norms\n    drop-layers{layers=(99)}", "6:5", "has layers 0 to 4: got 99"),
+        ("  - targets: {mlp.d_ff: 8,\n      d_model: 8}", "3:15", "needs scores, and there are none"),
+        ("  - {prune: {dim: d_state, to: 999, by: first}}", "3:5", "got 999"),
+        ("  - replace-linear: {layers: [1], path: x, sha256: y}", "3:5", "x: no such file below"),
+    ],
+)
+def test_errors_that_need_the_model_name_the_pass(
+    parent: Path, tmp_path: Path, entries: str, place: str, said: str
+) -> None:
+    """Its place in the recipe, the line and a caret under it."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"archc_compress: 1\npasses:\n{entries}\n")
+    with pytest.raises(SpecError) as raised:
+        raise archc("compress", parent, "--recipe", recipe, "-o", tmp_path / "out").exception
+    head, line, caret = str(raised.value).splitlines()
+    assert head.startswith(f"{recipe}:{place}: ") and said in head
+    number, column = map(int, place.split(":"))
+    source = recipe.read_text().splitlines()[number - 1]
+    assert line.strip() == source.strip()
+    assert line[len(caret) - 1 :] == source[column - 1 :]
+    assert list(tmp_path.iterdir()) == [recipe]
+
+
 def test_a_spec_has_no_weights_to_compress(tmp_path: Path) -> None:
     done = archc("compress", tmp_path, "--passes", "prune{dim=d_ff, keep=0.5, by=first}", "-o", tmp_path / "out")
     assert done.exit_code != 0

@@ -22,7 +22,7 @@ from archc.importance.calibration import Sampling
 from archc.ir.execute import execute
 from archc.ir.graph import Graph
 from archc.ir.init import init_weights
-from archc.kernels.errors import ArchcError, PassError, SpecErrors, WeightError
+from archc.kernels.errors import ArchcError, SpecError, SpecErrors, WeightError
 from archc.passes import Pipeline
 from archc.passes.ridge import fit_linear
 from archc.resolve import load
@@ -156,7 +156,7 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         load_recipe(recipe)
     recipe.write_text("\n".join([*lines[:3], "  - prune-vocab: {keep: [[0, 280]]}", *lines[5:]]))
     made = load_recipe(recipe)
-    with pytest.raises(PassError, match="stands before what removes some"):
+    with pytest.raises(SpecError, match=r"recipe.yaml:5:5: (?s:.*)stands before what removes some"):
         compress(folder / "ckpt", made.passes, tmp_path / "out", calibration=made.calibration)
     for path, said in (("../text.txt", "no such file below"), ("model.safetensors", "has a file of its own")):
         named = Pipeline.parse(f'replace-linear{{layers=(1), path="{path}", sha256="{"0" * 64}"}}')

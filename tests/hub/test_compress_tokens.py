@@ -17,7 +17,7 @@ from archc.hub.export import export_checkpoint
 from archc.hub.import_ import import_checkpoint
 from archc.ir.execute import execute
 from archc.ir.init import init_weights
-from archc.kernels.errors import ArchcError, SpecErrors, UnsupportedError
+from archc.kernels.errors import ArchcError, SpecError, SpecErrors, UnsupportedError
 from archc.passes import Pipeline
 from archc.passes.prune_vocab import PruneVocab, id_ranges
 from archc.resolve import load
@@ -103,6 +103,14 @@ def test_what_cannot_be_rewritten_is_refused(parent: Path, tmp_path: Path) -> No
     assert isinstance(done.exception, UnsupportedError), done.output
     assert "letters of the alphabet are not kept" in str(done.exception)
     assert list(tmp_path.iterdir()) == [spec]
+
+
+def test_a_refusal_names_the_pass_of_the_recipe(parent: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("archc_compress: 1\npasses:\n  - fold-norms\n  - prune-vocab: {keep: [[0, 99]]}\n")
+    done = archc("compress", parent, "--recipe", recipe, "-o", tmp_path / "out")
+    assert isinstance(done.exception, SpecError) and str(done.exception).startswith(f"{recipe}:4:5: ")
+    assert "letters of the alphabet are not kept" in str(done.exception)
 
 
 def test_migrate_takes_the_tokenizer_along(parent: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from archc.ir.graph import Graph
 from archc.ir.slicing import carried
 from archc.ir.weightmap import WeightMap
-from archc.kernels.errors import ParseError, PassError, UnknownName, WeightError
+from archc.kernels.errors import ParseError, PassError, Place, SpecErrors, UnknownName, WeightError
 from archc.passes import Context, Pass, Pipeline, apply, base, pass_class, register_pass
 from archc.resolve import load
 
@@ -71,6 +71,11 @@ def test_what_a_pass_requires_must_hold() -> None:
         PassError, match=r"`use-scores` requires `scores`, which does not hold there: score-it provides"
     ):
         apply(graph, "score-it; use-scores; use-scores")
+    # Where passes stand in a file, each error is at its own.
+    passes = Pipeline.parse("use-scores; score-it; use-scores; use-scores").passes
+    with pytest.raises(SpecErrors) as raised:
+        apply(graph, Pipeline(passes, tuple(Place("recipe.yaml", line, 5) for line in range(3, 7))))
+    assert [e.at.line for e in raised.value.errors] == [3, 6]
 
 
 @pytest.mark.usefixtures("registry")
