@@ -258,7 +258,7 @@ def test_everything_wrong_with_a_recipe_is_said_at_its_place(tmp_path: Path) -> 
     ("entries", "place", "said"),
     [
         ("  - fold-norms\n  - prune: {dim: d_fff, keep: 0.5}", "4:5", "did you mean `d_ff`?"),
-        ("  - prune{dim=d_ff, keep=0.5, by=first}; prune{dim=d_model, to=1000, by=first}", "3:42", "got 1000"),
+        ("  - fold-norms; prune{dim=d_model, to=1000, by=first}", "3:17", "got 1000"),
         ("  - |\n    # first\n    fold-norms\n    drop-layers{layers=(99)}", "6:5", "has layers 0 to 4: got 99"),
         ("  - targets: {mlp.d_ff: 8,\n      d_model: 8}", "3:15", "needs scores, and there are none"),
         ("  - {prune: {dim: d_state, to: 999, by: first}}", "3:5", "got 999"),
