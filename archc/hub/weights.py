@@ -85,4 +85,5 @@ def _of_foreign(folder: Path) -> Weights:
     found = read_foreign(folder)
     graph = found.spec.graph()
     made = {key: substitute(expr, found.weights.params) for key, expr in logical_weights(graph).params.items()}
-    return Weights(graph, WeightMap(made), found.tensors)
+    there = found.weights.used | found.weights.dropped
+    return Weights(graph, WeightMap(made, there - WeightMap(made).used), found.tensors)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 import transformers
 from typer.testing import CliRunner
@@ -70,6 +71,17 @@ def test_importing_first_makes_no_difference(family: tuple[str, Path]) -> None:
     assert one.graph.nodes == other.graph.nodes
     for key in one.tensors.names:
         assert one.tensors.read(key).equal(other.tensors.read(key))
+
+
+def test_tensors_that_are_no_weights_are_left(tmp_path: Path) -> None:
+    """Frequencies that older llamas have in their files."""
+    save(ORACLES["llama"], tmp_path / "hf")
+    file = tmp_path / "hf" / "model.safetensors"
+    weights = safetensors.torch.load_file(file)
+    more = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    safetensors.torch.save_file(weights | more, file, {"format": "pt"})
+    made = compress(tmp_path / "hf", Pipeline.parse("prune{dim=d_ff, keep=0.5, by=first}"), tmp_path / "out")
+    assert made.tensors.shapes == made.graph.weight_shapes()
 
 
 @pytest.fixture(scope="module")
