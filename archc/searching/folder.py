@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,18 @@ def is_search(folder: Path) -> bool:
 
 
 def results_text(results: Mapping[str, Any]) -> str:
-    """Results as `read_results` reads them: a line for each thing that people look for, the report on one."""
-    told = {name: value for name, value in results.items() if name != "report"}
-    report = json.dumps(results["report"], separators=(",", ":"), allow_nan=False)
+    """Results as `read_results` reads them, the report on one line; numbers that are none, such as NaN, are null."""
+    told = {name: _plain(value) for name, value in results.items() if name != "report"}
+    report = json.dumps(_plain(results["report"]), separators=(",", ":"), allow_nan=False)
     return f'{json.dumps(told, indent=1, allow_nan=False)[:-2]},\n "report": {report}\n}}\n'
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def read_results(folder: Path) -> Mapping[str, Any]:
