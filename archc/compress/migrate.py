@@ -17,8 +17,6 @@ from archc.compress.depth import Choice, find_layers
 from archc.compress.reach import MERGES, Cut, How, Reacher, Way, mixers, other_formats
 from archc.compress.run import compress
 from archc.hub.checkpoint_dir import CheckpointDir
-from archc.hub.weights import weights_of
-from archc.importance.files import load_scores
 from archc.ir.align import align, shared_dims
 from archc.ir.diff_changes import find_changes
 from archc.ir.diff_pairs import Paired
@@ -80,6 +78,10 @@ def passes_between(a: Graph, b: Graph, choices: Choices | None = None) -> Pipeli
 def check_end(a: Graph, pipeline: Pipeline, b: Graph, scores: Scores | None = None) -> None:
     """Raise UnsupportedError unless the pipeline makes of `a` a model of `b`'s spec, its name aside."""
     made, _ = apply(a, pipeline, Context(scores=scores))
+    _check_made(a, made, b)
+
+
+def _check_made(a: Graph, made: Graph, b: Graph) -> None:
     if not same_spec(made, b):
         changes = find_changes(Paired(made, b, align(made, b)))
         told = [f"  {change.words}" for change in changes]
@@ -96,9 +98,11 @@ def migrate(
     overwrite: bool = False,
 ) -> CheckpointDir:
     """Apply passes to the checkpoint in a folder, so that the new one is `b`, which is checked before it is written."""
-    parent = weights_of(source)
-    check_end(parent.graph, pipeline, b, load_scores(scores, parent.graph) if scores else None)
-    return compress(source, pipeline, out, scores=scores, name=b.name, overwrite=overwrite)
+
+    def accept(a: Graph, made: Graph) -> None:
+        _check_made(a, made, b)
+
+    return compress(source, pipeline, out, scores=scores, name=b.name, accept=accept, overwrite=overwrite)
 
 
 def same_spec(a: Graph, b: Graph) -> bool:

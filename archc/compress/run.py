@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,16 @@ def compress(
     calibration: Sampling | None = None,
     name: str = "",
     at: Mapping[str, Place] | None = None,
+    accept: Callable[[Graph, Graph], None] | None = None,
     overwrite: bool = False,
 ) -> CheckpointDir:
     """Apply a pipeline to the model in a folder (archc checkpoint, Hugging Face, package): a new archc checkpoint.
 
     `scores` are those of a file, or how they are measured first; `calibration` is the text that passes are fitted on
     which have something to fit. Only rows that are kept are read, nothing is held but the tensor that is being written;
-    measuring and fitting hold the model. `at` says where a recipe has these two. Raises ArchcError, and writes nothing,
-    where the pipeline does not fit the model or the scores are another model's."""
+    measuring and fitting hold the model. `at` says where a recipe has these two. `accept` raises, of the graph before
+    and the one that is made, where that is not wanted. Raises ArchcError, and writes nothing, where the pipeline does
+    not fit the model or the scores are another model's."""
     parent, places = weights_of(source), at or {}
     with staged(out, overwrite=overwrite) as folder:
         with placed(places.get("importance")):
@@ -72,6 +74,8 @@ def compress(
             fitter = None if calibration is None else Fitter.on(calibration, source, parent, folder)
         _keep_files(pipeline, source, folder)
         made = compressed(parent, pipeline, known, fitter)
+        if accept is not None:
+            accept(parent.graph, made.graph)
         step: dict[str, Any] = {
             "step": STEP,
             "pipeline": str(made.pipeline).splitlines(),
