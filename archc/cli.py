@@ -158,8 +158,9 @@ def main() -> None:
 
 
 def _log_to_stderr() -> None:
-    """What archc's modules log from `warning` up, a line each: `warning: ...`."""
+    """What archc's modules log from `warning` up, a line each: `warning: ...`; and how far is what takes a while."""
     log = logging.getLogger("archc")
+    logging.getLogger("archc.progress").setLevel(logging.INFO)
     if not any(isinstance(handler, _Plain) for handler in log.handlers):
         log.addHandler(_Plain())
 
@@ -168,7 +169,8 @@ class _Plain(logging.Handler):
     """Writes to what is standard error by then: a caller may have replaced it since."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"{record.levelname.lower()}: {self.format(record)}", file=sys.stderr)
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        print(f"{level}{self.format(record)}", file=sys.stderr, flush=True)
 
 
 def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:

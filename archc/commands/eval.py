@@ -26,6 +26,9 @@ def eval(
     stdlib: Annotated[
         bool, typer.Option("--stdlib", help="Measure on the docstrings held out of training; so it is without --text.")
     ] = False,
+    tokens: Annotated[
+        str | None, typer.Option(help="About how many tokens of the text, such as 64k; else all of it.")
+    ] = None,
     against: Annotated[str | None, typer.Option(metavar="TEACHER", help="Also compare with this model.")] = None,
     ngram: Annotated[int | None, typer.Option(metavar="ORDER", help="Also an n-gram baseline; 5 is usual.")] = None,
     learn: Annotated[
@@ -42,15 +45,20 @@ def eval(
     from archc.evaluate import report
     from archc.evaluate.metric import Setting, evaluate
     from archc.evaluate.subject import open_subject
+    from archc.evaluate.texts import beginning
+    from archc.train.bytes import ByteTokenizer
 
     if batch_tokens < 1:
         raise typer.BadParameter(f"--batch-tokens must be at least 1: got {batch_tokens}")
+    limit = None if tokens is None else _limit(tokens)
     wanted = _metrics(metric, model=model, against=against, ngram=ngram, task=task)
     texts, learnt = _texts(text, learn, stdlib=stdlib)
     opened, teacher = (
         None if name is None else open_subject(name, tokenizer=tokenizer, device=device, dtype=dtype)
         for name in (model, against)
     )
+    if limit is not None:
+        texts = tuple(beginning(texts, limit, ByteTokenizer() if opened is None else opened.tokenizer))
     measured = evaluate(wanted, Setting(opened, texts, learnt, teacher, batch_tokens))
     if as_json:
         found = {"model": model, "teacher": against, "measured": report.as_json(measured)}
@@ -59,6 +67,20 @@ def eval(
     from archc.terminal import console
 
     console().print(report.table(measured))
+
+
+def _limit(tokens: str) -> int:
+    """How many tokens of text are measured on."""
+    from archc.kernels.errors import UnitError
+    from archc.units import parse_count
+
+    try:
+        found = parse_count(tokens)
+    except UnitError as error:
+        raise typer.BadParameter(f"--tokens: {error}") from None
+    if found < 1:
+        raise typer.BadParameter(f"--tokens must be at least 1: got {tokens}")
+    return found
 
 
 def _metrics(

@@ -13,6 +13,8 @@ from archc.kernels.errors import ArchcError, Place, SourceError
 from archc.train.corpus import Document
 from archc.train.tokenizers import Tokenizer
 
+_BLOCK = 2**14  # characters that are tokenised at once where only some text is wanted
+
 
 def read_texts(paths: Iterable[Path]) -> tuple[Document, ...]:
     """A document per file; of a folder, per file below it, in order of path.
@@ -39,6 +41,20 @@ def _document(file: Path) -> Document:
         before = raw[: error.start]
         at = Place(str(file), before.count(b"\n") + 1, len(before.rsplit(b"\n", 1)[-1]) + 1)
         raise SourceError(at, f"expected UTF-8 text, got byte 0x{raw[error.start]:02x}") from None
+
+
+def beginning(documents: Iterable[Document], tokens: int, tokenizer: Tokenizer) -> Iterator[Document]:
+    """The documents in order up to about so many tokens of a tokenizer, the last one cut; no more is tokenised."""
+    left = tokens
+    for document in documents:
+        for at in range(0, len(document.text), _BLOCK):
+            block = document.text[at : at + _BLOCK]
+            count = len(tokenizer.encode(block))
+            if count >= left:
+                yield Document(document.name, document.text[: at + len(block) * left // count])
+                return
+            left -= count
+        yield document
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from archc import progress
 from archc.cli import app
 from archc.compilation import compile_model
 from archc.evaluate.subject import open_subject
@@ -54,6 +55,39 @@ def test_perplexity_is_what_a_model_alone_is_measured_by(folder: Path) -> None:
     assert found["as"] == "perplexity"
     run = CliRunner().invoke(app, ["eval", str(folder / "tiny"), "--text", str(folder / "text.txt")])
     assert f"{found['bits_per_byte']:.4f}" in run.stdout and "bits a byte" in run.stdout
+
+
+def test_so_much_of_the_text_is_measured(folder: Path) -> None:
+    """A byte is a token here: the first 31 of two texts, of which the second begins behind 27."""
+    (folder / "first.txt").write_text("Return the sum of x and y.\n")
+    texts = ["--text", folder / "first.txt", "--text", folder / "text.txt"]
+    (found,) = evaluated(folder / "tiny", *texts, "--tokens", 31)["measured"]
+    assert (found["documents"], found["bytes"]) == (2, 31)
+    (alone,) = evaluated(folder / "tiny", "--text", folder / "first.txt")["measured"]
+    (same,) = evaluated(folder / "tiny", *texts, "--tokens", 27)["measured"]
+    assert same == alone
+    (whole,) = evaluated(folder / "tiny", *texts, "--tokens", "64k")["measured"]
+    assert whole["bytes"] == 27 + len(TEXT)
+    (baseline,) = evaluated("--ngram", 2, *texts, "--learn", folder / "text.txt", "--tokens", 31)["measured"]
+    assert baseline["bytes"] == 31
+
+
+@pytest.mark.parametrize("tokens", ["0", "many"])
+def test_how_much_text_must_be_a_count(folder: Path, tokens: str) -> None:
+    run = CliRunner().invoke(app, ["eval", str(folder / "tiny"), "--tokens", tokens])
+    assert run.exit_code == 2 and "--tokens" in run.output
+
+
+def test_it_tells_how_far_it_is_without_a_terminal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "LINES_S", -1.0)
+    with caplog.at_level("INFO", logger="archc.progress"):
+        evaluated(folder / "tiny", "--text", folder / "text.txt", "-m", "perplexity{length=16}", "--batch-tokens", 16)
+    first, *_, last = (record.getMessage() for record in caplog.records)
+    assert (
+        first.startswith("perplexity: 1 of 10 (10%), about ") and last == "perplexity: 10 of 10 (100%), about 0 s left"
+    )
 
 
 def test_a_baseline_needs_no_model(folder: Path) -> None:

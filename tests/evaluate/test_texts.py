@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archc.evaluate.texts import encode, encode_all, read_texts
+from archc.evaluate.texts import beginning, encode, encode_all, read_texts
 from archc.kernels.errors import ArchcError, SourceError
 from archc.train.bytes import ByteTokenizer
 from archc.train.corpus import Document
@@ -69,3 +69,25 @@ def test_bytes_that_are_no_text_are_named_by_line_and_column(tmp_path: Path) -> 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArchcError, match="has no files to measure on"):
         read_texts([tmp_path])
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("ab", max_size=9), max_size=5), st.integers(1, 30))
+def test_the_beginning_of_texts_has_so_many_tokens(texts: list[str], tokens: int) -> None:
+    documents = [Document(str(i), text) for i, text in enumerate(texts)]
+    found = list(beginning(documents, tokens, ByteTokenizer()))
+    assert "".join(d.text for d in found) == "".join(texts)[:tokens]
+    assert [d.name for d in found] == [d.name for d in documents[: len(found)]]
+
+
+def test_text_beyond_what_is_wanted_is_not_tokenised() -> None:
+    seen: list[int] = []
+
+    class Counting(ByteTokenizer):
+        def encode(self, text: str) -> list[int]:
+            seen.append(len(text))
+            return super().encode(text)
+
+    (found,) = beginning([Document("d", "a" * 2**20), Document("e", "b")], 20_000, Counting())
+    assert len(found.text) == 20_000
+    assert sum(seen) < 2**16
