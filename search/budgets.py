@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archc.search.choices import Points
-from archc.search.figures import Figure, Meter, Values
+from archc.search.figures import Figure, Meter, Score, Values
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Budget:
 
 @dataclass(frozen=True)
 class Objective:
-    """A figure to make small or large."""
+    """A figure to make small or large, or the score of a rung to make small."""
 
-    figure: Figure
+    figure: Figure | Score
     sense: Literal["minimize", "maximize"]
     text: str = field(default="", compare=False)  # as it was written
 
@@ -72,8 +72,11 @@ def violations(meter: Meter, budgets: Sequence[Budget], points: Points) -> npt.N
 
 
 def measured(meter: Meter, budgets: Sequence[Budget], objectives: Sequence[Objective], points: Points) -> Measured:
-    """Points with all their figures."""
-    values = [meter.take(objective.figure, points) for objective in objectives]
+    """Points with all their figures; scores are NaN."""
+    count = len(next(iter(points.values())))
+    values = [
+        meter.take(o.figure, points) if isinstance(o.figure, Figure) else np.full(count, np.nan) for o in objectives
+    ]
     return Measured(points, violations(meter, budgets, points), np.stack(values))
 
 

@@ -17,7 +17,7 @@ from archc.kernels.errors import SearchError, UnknownName
 from archc.search.choices import Points, Space
 
 Values = npt.NDArray[np.float64]  # [candidates]
-Unit = Literal["parameters", "bytes", "FLOPs", "s", "sequences", "tokens/s"]
+Unit = Literal["parameters", "bytes", "FLOPs", "s", "sequences", "tokens/s", "score"]
 
 # A key of the cost sheet without its unit: what it counts, and the figure of a cost program, if it is one.
 FIGURES: Mapping[str, tuple[Unit, str]] = {
@@ -78,6 +78,17 @@ class Figure:
 
     def __str__(self) -> str:
         return f"{self.name} at {self.setting}"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a rung of the ladder measures, by the rung's name; less is better."""
+
+    name: str
+    unit: Unit = "score"
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Meter:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from archc.search.budgets import Budget, Objective, violations
 from archc.search.choices import Point, Space
-from archc.search.figures import Meter
+from archc.search.figures import Figure, Meter
 from archc.search.ladder import Cache, Candidate, Scorer, scored
 from archc.search.samplers import Proposals
 from archc.search.study import abandoned, begin, fail, finish
@@ -19,7 +19,8 @@ def optimise(
     study: Any,
     space: Space,
     budgets: Sequence[Budget],
-    objectives: Sequence[Objective | Scorer],
+    objectives: Sequence[Objective],
+    scorers: Mapping[str, Scorer],
     proposals: Proposals,
     *,
     trials: int,
@@ -32,8 +33,8 @@ def optimise(
 ) -> None:
     """Run trials until the study has `trials` finished ones, those of other workers and of before included.
 
-    Trials that a killed worker left are tried again first. An objective is a figure or a scorer; a candidate that it
-    cannot score is a failed trial with its cause, and counts."""
+    Trials that a killed worker left are tried again first. `scorers` give the scores that are objectives, by name; a
+    candidate that one cannot score is a failed trial with its cause, and counts."""
     waiting = abandoned(study, alive)
     while _finished(study) < trials:
         proposals.hear(study.get_trials(deepcopy=False))
@@ -47,14 +48,15 @@ def optimise(
         over = violations(meter, budgets, columns)[:, 0]
         candidate, values = make(point), list[float]()
         for objective in objectives:
-            if isinstance(objective, Objective):
+            if isinstance(objective.figure, Figure):
                 values.append(float(meter.take(objective.figure, columns)[0]))
                 continue
-            candidate = scored(objective, candidate, cache)
-            if objective.name in candidate.failed:
-                fail(study, trial, candidate.failed[objective.name])
+            name = objective.figure.name
+            candidate = scored(scorers[name], candidate, cache)
+            if name in candidate.failed:
+                fail(study, trial, candidate.failed[name])
                 break
-            values.append(candidate.scores[objective.name])
+            values.append(candidate.scores[name])
         else:
             finish(study, trial, budgets, values, list(over))
         tell(study.trials[trial.number])

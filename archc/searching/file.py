@@ -10,14 +10,19 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from typing_extensions import Doc
 
+from archc.compress.sections import read_importance
 from archc.hardware import load_hardware
+from archc.importance.measuring import Measuring
 from archc.ir.graph import LAYERS
 from archc.ir.workload import FormatChoice, Workload
 from archc.kernels.errors import ArchcError, SpecError, UnitError
 from archc.resolve import load
 from archc.search.budgets import Budget, Objective
 from archc.search.choices import Choice, Space, count, size
-from archc.search.figures import FIGURES, Figure, Setting
+from archc.search.figures import FIGURES, Figure, Score, Setting
+from archc.search.samplers import SAMPLERS
+from archc.searching.rungs import RUNGS, RungOptions
+from archc.spec.choice import choose
 from archc.spec.fields import record_model
 from archc.units import parse_count, parse_params, parse_size
 from archc.yamlfile import Node, in_order, load_yaml, read_yaml, shown, validate
@@ -30,6 +35,7 @@ _TIME = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _COUNTS = ("context", "input", "output", "batch", "prefill_chunk")
 _FORMATS = {"format": "weights", "kv_format": "kv", "ssm_format": "ssm", "conv_format": "conv"}
 _MOST_VALUES = 100_000
+SWEEP = "sweep"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,39 +50,61 @@ class SearchFile:
         tuple[int, ...], Doc("positions of layers, the one that goes first before the others; for counts of layers")
     ] = ()
     budgets: Annotated[tuple[Budget, ...], Doc("such as `memory.resident <= 19.66GiB at {context: 128k}`")] = ()
-    objectives: Annotated[tuple[Objective, ...], Doc("such as `minimize latency.decode at {hardware: a10g}`")] = ()
+    objectives: Annotated[
+        tuple[Objective, ...], Doc("such as `minimize latency.decode at {hardware: a10g}`, or a rung's name")
+    ] = ()
+    rungs: Annotated[tuple[RungOptions, ...], Doc("what scores candidates that fit, each with how many it keeps")] = ()
+    importance: Annotated[Path | Measuring | None, Doc("scores of the base: a file, or how they are measured")] = None
+    by: Annotated[str, Doc("the estimator that units are chosen by where there are scores")] = "activation"
+    sampler: Annotated[str, Doc("`sweep`, or one of Optuna's: tpe, nsga2, nsga3, gp, cma-es, random, qmc, ...")] = SWEEP
+    options: Annotated[Mapping[str, Any], Doc("of the sampler")] = field(default_factory=dict)
+    trials: Annotated[int, Doc("of a sampler of Optuna's")] = 100
+    target: Annotated[str | None, Doc("the runtime that must load every candidate: see `archc check`")] = None
     candidates: Annotated[int, Doc("how many are proposed")] = 10_000
     keep: Annotated[int, Doc("how many become trials: the front, and then the best by each objective in turn")] = 200
     seed: int = 0
     source: Annotated[str, Doc("text of the file")] = field(default="", repr=False)
+    folder: Annotated[Path, Doc("what the names in it are relative to")] = field(default=Path(), repr=False)
 
 
-_WALKED = ("space", "ranking", "budgets", "objectives")
+_WALKED = ("space", "ranking", "budgets", "objectives", "rungs", "importance", "sampler", "folder")
 
 
-def load_search(file: Path) -> SearchFile:
-    """The search in a YAML file. Raises SpecErrors with everything that is wrong with it."""
+def load_search(file: Path, *, folder: Path | None = None) -> SearchFile:
+    """The search in a YAML file, what it names relative to `folder`, else to the file's.
+
+    Raises SpecErrors with everything that is wrong with it."""
+    folder = folder or file.parent
     node, errors = read_yaml(file)
-    checked, more = validate(node, record_model(SearchFile, (*_WALKED, "source")))
+    checked, more = validate(node, record_model(SearchFile, _WALKED))
     top: Any = checked
     errors = [*errors, *more]
     if top is None:
         raise in_order(errors)
-    reader = _Reader(errors, file.parent)
-    graph = reader.tried(node.child("base") or node, lambda: load(_model(top.base, file.parent)))
+    reader = _Reader(errors, folder)
+    graph = reader.tried(node.child("base") or node, lambda: load(_model(top.base, folder)))
     ranking = reader.ranking(node.child("ranking"))
     budgets = tuple(b for b in reader.each(node.child("budgets"), "budgets", reader.budget) if b is not None)
-    objectives = tuple(
-        o for o in reader.each(node.child("objectives"), "objectives", reader.objective) if o is not None
-    )
+    rungs = tuple(r for r in reader.each(node.child("rungs"), "rungs", reader.rung) if r is not None)
+    reader.rungs = tuple(rung.name for rung in rungs)
+    listed = reader.each(node.child("objectives"), "objectives", reader.objective)
+    objectives = tuple(objective for objective in listed if objective is not None)
+    importance, unread = read_importance(node.child("importance"), folder)
+    reader.errors += unread
+    sampler, options = reader.sampler(node.child("sampler"))
+    if sampler == SWEEP and any(isinstance(o.figure, Score) for o in objectives):
+        at = node.child("objectives") or node
+        reader.errors.append(at.error("a rung's score is an objective of trials: choose a `sampler` such as tpe"))
     space = reader.space(node, graph, ranking) if graph is not None else None
     if not objectives and not any(e for e in errors if "objective" in str(e)):
         errors.append(node.error("`objectives`: expected at least one, such as `minimize memory.resident`"))
     if errors or space is None:
         raise in_order(errors)
-    known: dict[str, Any] = {k: getattr(top, k) for k in ("archc_search", "name", "base", "candidates", "keep", "seed")}
-    known |= {"ranking": ranking, "budgets": budgets, "objectives": objectives, "space": space}
-    return SearchFile(**known, source=file.read_text(encoding="utf-8"))
+    known: dict[str, Any] = {k: getattr(top, k) for k in ("archc_search", "name", "candidates", "keep", "seed")}
+    known |= {k: getattr(top, k) for k in ("by", "trials", "target")}
+    known |= {"ranking": ranking, "budgets": budgets, "objectives": objectives, "space": space, "rungs": rungs}
+    known |= {"importance": importance, "sampler": sampler, "options": options, "base": _model(top.base, folder)}
+    return SearchFile(**known, source=file.read_text(encoding="utf-8"), folder=folder.resolve())
 
 
 def _model(name: str, folder: Path) -> str:
@@ -90,6 +118,7 @@ class _Reader:
 
     def __init__(self, errors: list[SpecError], folder: Path) -> None:
         self.errors, self.folder = errors, folder
+        self.rungs: tuple[str, ...] = ()
 
     def tried(self, node: Node, make: Callable[[], T]) -> T | None:
         """What `make` gives, or None, its error noted at the node."""
@@ -167,8 +196,31 @@ class _Reader:
             return None
         return self.tried(node, lambda: self._budget(match))
 
+    def rung(self, node: Node) -> RungOptions | None:
+        """`zero_shot: {tokens: 64k, keep: 8}`."""
+        made, errors = choose(node, "rung", RUNGS)
+        self.errors += errors
+        return None if made is None else made.below(self.folder)
+
+    def sampler(self, node: Node | None) -> tuple[str, Mapping[str, Any]]:
+        """A name, or a name with options."""
+        if node is None:
+            return SWEEP, {}
+        given = node.data
+        name: Any = given if isinstance(given, str) else None
+        options: Any = {}
+        if isinstance(given, dict) and len(given) == 1:
+            ((name, options),) = given.items()
+        if name not in (SWEEP, *SAMPLERS) or not isinstance(options or {}, dict):
+            known = ", ".join((SWEEP, *SAMPLERS))
+            self.errors.append(node.error(f"`sampler`: expected one of {known}, or `name: {{option: value}}`"))
+        return str(name), options or {}
+
     def objective(self, node: Node) -> Objective | None:
-        """`minimize figure at {...}`."""
+        """`minimize figure at {...}`, or `minimize rung`."""
+        if isinstance(node.value, str) and node.value.removeprefix("minimize ").strip() in self.rungs:
+            name = node.value.removeprefix("minimize ").strip()
+            return Objective(Score(name), "minimize", f"minimize {name}")
         match = _OBJECTIVE.fullmatch(node.value.strip()) if isinstance(node.value, str) else None
         if match is None:
             wanted = '"minimize latency.decode at {hardware: a10g}" (in quotes), or maximize'

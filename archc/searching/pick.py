@@ -13,7 +13,7 @@ from archc.kernels.errors import UnknownName
 from archc.searching.file import SearchFile, load_search
 from archc.searching.folder import FILE, read_results
 
-KNEE, FIRST = "knee", "first"
+KNEE, FIRST, BEST = "knee", "first", "best"
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Picked:
 
 
 def picked(run: Path, which: str) -> Picked:
-    """The candidate that `knee`, `first` or a name means. Raises UnknownName."""
+    """The candidate that `knee`, `first`, `best` (of the highest rung) or a name means. Raises UnknownName."""
     stored = read_results(run)
     by_name = {c["name"]: c for c in stored["candidates"]}
-    name = {KNEE: stored["knee"], FIRST: stored["candidates"][0]["name"]}.get(which, which)
+    name = {KNEE: stored["knee"], FIRST: stored["candidates"][0]["name"], BEST: stored["best"]}.get(which, which)
     if name not in by_name:
-        raise UnknownName(f"candidate of {run}", which, [KNEE, FIRST, *by_name])
-    return Picked(load_search(run / FILE), by_name[name])
+        raise UnknownName(f"candidate of {run}", which, [KNEE, FIRST, BEST, *by_name])
+    return Picked(load_search(run / FILE, folder=Path(stored["folder"])), by_name[name])
 
 
 def spec_text(chosen: Picked) -> str:

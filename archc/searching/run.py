@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,32 @@ import numpy.typing as npt
 from archc.kernels.errors import SearchError
 from archc.outfile import write_whole
 from archc.progress import bar
-from archc.search.budgets import Measured, losses, named
+from archc.search.budgets import Measured, losses, measured, named
 from archc.search.choices import Point
-from archc.search.figures import Meter
+from archc.search.figures import Meter, Score
 from archc.search.front import front, knee
+from archc.search.ladder import Rung, climb, scored
 from archc.search.report import report
 from archc.search.study import open_storage, open_study, record
 from archc.search.sweep import Swept, sweep
-from archc.searching.file import SearchFile
+from archc.searching.base import Base
+from archc.searching.file import SWEEP, SearchFile
 from archc.searching.folder import FILE, RESULTS, STUDY, VERSION, results_text
-
+from archc.searching.trials import ScoreFiles, base_of, ladder, run_trials
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate that became a trial: its name, its point, values of the objectives, whether on the front."""
+    """A candidate that became a trial: its name, its point, values of the objectives, whether on the front, and its
+    scores on the rungs that it has reached."""
 
     name: str
     point: Point
     values: tuple[float, ...]
     violations: tuple[float, ...]
     on_front: bool
+    scores: Mapping[str, float] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Found:
     candidates: tuple[Candidate, ...]
     base: Candidate
     knee: str
+    best: str
     seconds: float
     report: Mapping[str, Any]
 
@@ -58,6 +64,7 @@ class Found:
             "archc_search_results": VERSION,
             "name": self.search.name,
             "base": self.search.base,
+            "folder": str(self.search.folder),
             "objectives": [str(o) for o in self.search.objectives],
             "budgets": [str(b) for b in self.search.budgets],
             "proposed": self.swept.proposed,
@@ -67,6 +74,8 @@ class Found:
             "whole": self.swept.whole,
             "seconds": round(self.seconds, 3),
             "knee": self.knee,
+            "best": self.best,
+            "rungs": [{"name": rung.name, "keep": rung.keep} for rung in self.search.rungs],
             "base_figures": _json(self.base),
             "candidates": [_json(c) for c in self.candidates],
             "report": self.report,
@@ -74,21 +83,20 @@ class Found:
 
 
 def run_search(search: SearchFile, folder: Path) -> Found:
-    """Sweep, record and write a search's folder. Raises SearchError where no candidate is within the budgets."""
+    """Sweep or sample, climb the ladder, record, and write a search's folder, or go on with the one that is there.
+
+    Raises SearchError where no candidate is within the budgets, and where the folder holds another search."""
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     study = open_study(open_storage(folder / STUDY), search.name, search.objectives, fingerprint(search))
-    meter = Meter(search.space)
-    with bar("candidates", min(search.candidates, search.space.size)) as advance:
-        swept = sweep(
-            search.space,
-            search.budgets,
-            search.objectives,
-            candidates=search.candidates,
-            seed=search.seed,
-            meter=meter,
-            tell=lambda block, _: advance(block.values.shape[1]),
-        )
+    write_whole(folder / FILE, search.source)
+    meter, base = Meter(search.space), base_of(search, folder)
+    rungs = ladder(search, base, folder)
+    if search.sampler == SWEEP:
+        swept = _swept(search, meter)
+    else:
+        with bar("trials", search.trials) as advance:
+            swept = run_trials(search, study, base, rungs, meter, lambda _: advance(1))
     found = swept.found
     feasible = np.flatnonzero(found.feasible)
     if not len(feasible):
@@ -100,21 +108,55 @@ def run_search(search: SearchFile, folder: Path) -> Found:
     candidates = tuple(
         _candidate(f"{search.name}-{i + 1}", kept, int(at), on_front=i < count) for i, at in enumerate(chosen)
     )
-    base = meter_one(search, meter, search.space.base, "base")
-    if not study.trials:
+    name = next(c.name for c, at in zip(candidates, chosen, strict=True) if at == bend)
+    candidates = _climbed(candidates, rungs, base)
+    if search.sampler == SWEEP and not study.trials:
         record(
             study,
             search.space,
             search.budgets,
             [(c.point, c.values, c.violations) for c in candidates],
-            [{"name": c.name, "front": c.on_front} for c in candidates],
+            [{"name": c.name, "front": c.on_front, "scores": dict(c.scores)} for c in candidates],
         )
-    name = next(c.name for c, at in zip(candidates, chosen, strict=True) if at == bend)
     told = report(search.space, search.budgets, search.objectives, swept, feasible[chosen[:count]])
-    made = Found(search, swept, candidates, base, name, time.monotonic() - began, told)
-    write_whole(folder / FILE, search.source)
+    itself = _itself(search, meter, base, rungs)
+    top = _highest(candidates, [rung.name for rung in search.rungs]) or name
+    made = Found(search, swept, candidates, itself, name, top, time.monotonic() - began, told)
     write_whole(folder / RESULTS, results_text(made.to_json()))
     return made
+
+
+def _swept(search: SearchFile, meter: Meter) -> Swept:
+    """Rung 0, with a bar."""
+    with bar("candidates", min(search.candidates, search.space.size)) as advance:
+        return sweep(
+            search.space,
+            search.budgets,
+            search.objectives,
+            candidates=search.candidates,
+            seed=search.seed,
+            meter=meter,
+            tell=lambda block, _: advance(block.values.shape[1]),
+        )
+
+
+def _climbed(candidates: Sequence[Candidate], rungs: Sequence[Rung], base: Base) -> tuple[Candidate, ...]:
+    """The candidates with the scores of the rungs that they reach."""
+    if not rungs:
+        return tuple(candidates)
+    cache, asked = ScoreFiles.shared(), [base.candidate(c.name, c.point) for c in candidates]
+    with bar("scores", len(asked) + sum(min(r.keep, len(asked)) for r in rungs[:-1])) as advance:
+        reached = climb(asked, rungs, cache, lambda *_: advance(1))
+    return tuple(replace(c, scores=s.scores, failed=s.failed) for c, s in zip(candidates, reached, strict=True))
+
+
+def _highest(candidates: Sequence[Candidate], rungs: Sequence[str]) -> str:
+    """The best candidate of the highest rung that any has reached."""
+    for name in reversed(rungs):
+        there = [c for c in candidates if name in c.scores]
+        if there:
+            return min(there, key=lambda c: c.scores[name]).name
+    return ""
 
 
 def best(search: SearchFile, kept: Measured) -> tuple[npt.NDArray[np.int64], int]:
@@ -131,12 +173,17 @@ def best(search: SearchFile, kept: Measured) -> tuple[npt.NDArray[np.int64], int
     return np.array(list(chosen), dtype=np.int64), len(first)
 
 
-def meter_one(search: SearchFile, meter: Meter, point: Mapping[str, int], name: str) -> Candidate:
-    """The figures of one point, in the space or not."""
-    from archc.search.budgets import measured
-
-    column = {key: np.array([value], dtype=np.int64) for key, value in point.items()}
-    return _candidate(name, measured(meter, search.budgets, search.objectives, column), 0, on_front=False)
+def _itself(search: SearchFile, meter: Meter, base: Base, rungs: Sequence[Rung]) -> Candidate:
+    """The base model's own figures, and its scores where those are objectives."""
+    column = {key: np.array([value], dtype=np.int64) for key, value in search.space.base.items()}
+    found = _candidate("base", measured(meter, search.budgets, search.objectives, column), 0, on_front=False)
+    scorers = {rung.scorer.name: rung.scorer for rung in rungs}
+    asked = base.candidate("base", search.space.base)
+    for name in (o.figure.name for o in search.objectives if isinstance(o.figure, Score)):
+        asked = scored(scorers[name], asked, ScoreFiles.shared())
+    wanted = zip(search.objectives, found.values, strict=True)
+    values = tuple(asked.scores.get(o.figure.name, v) if isinstance(o.figure, Score) else v for o, v in wanted)
+    return replace(found, values=values, scores=asked.scores, failed=asked.failed)
 
 
 def nothing_fits(search: SearchFile, found: Measured) -> str:
@@ -161,8 +208,9 @@ def fingerprint(search: SearchFile) -> str:
         [str(b) for b in search.budgets],
         [str(o) for o in search.objectives],
         search.seed,
-        search.candidates,
-        search.keep,
+        [search.candidates, search.keep] if search.sampler == SWEEP else [search.sampler, dict(search.options)],
+        [repr(rung) for rung in search.rungs],
+        [search.by, repr(search.importance)],
     )
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
@@ -179,4 +227,6 @@ def _json(candidate: Candidate) -> dict[str, Any]:
         "values": list(candidate.values),
         "violations": list(candidate.violations),
         "front": candidate.on_front,
+        "scores": dict(candidate.scores),
+        "failed": dict(candidate.failed),
     }

@@ -60,4 +60,6 @@ def _value(unit: Unit, value: float) -> str:
         return format_size(value)
     if unit in ("parameters", "FLOPs"):
         return format_params(value)
+    if unit == "score":
+        return f"{value:.4f}"
     return f"{value * 1e3:.2f} ms" if unit == "s" else f"{value:,.1f} {unit}"
