@@ -23,11 +23,11 @@ HELD_OUT = "held_out/loss"
 class Distil(RungOptions):
     """Trained as a recipe says, `model` being the candidate and `{base}` in overrides the base's folder."""
 
-    recipe: Annotated[Path, Doc("a training recipe; relative to the search file")]
+    recipe: Annotated[str, Doc("a training recipe; relative to the search file")]
     overrides: Annotated[tuple[str, ...], Doc("laid over the recipe, such as `budget={tokens: 1M}`")] = ()
 
     def below(self, folder: Path) -> Self:
-        return replace(self, recipe=folder / self.recipe)
+        return replace(self, recipe=str(folder / self.recipe))
 
     def scorer(self, base: Base, folder: Path, before: Scorer | None) -> Scorer:
         return DistilScorer(self, base, folder / "trained")
@@ -44,7 +44,7 @@ class DistilScorer:
 
     @property
     def identity(self) -> str:
-        return repr((self.base.identity, self.options.recipe.read_text(encoding="utf-8"), self.options.overrides))
+        return repr((self.base.identity, Path(self.options.recipe).read_text(encoding="utf-8"), self.options.overrides))
 
     def place(self, candidate: Candidate) -> Path:
         """The folder of a candidate's run."""
@@ -60,7 +60,7 @@ class DistilScorer:
         pruned = self.folder / f"{run.name}-pruned"
         compress(self.base.path, self.base.pipeline(candidate), pruned, scores=self.base.scores_file, overwrite=True)
         overrides = [text.replace("{base}", str(self.base.path)) for text in self.options.overrides]
-        recipe = load_recipe(self.options.recipe, [f"model={pruned}", *overrides])
+        recipe = load_recipe(Path(self.options.recipe), [f"model={pruned}", *overrides])
         train(recipe, run, console=Console(quiet=True))
         return _last_loss(run)
 
