@@ -48,6 +48,10 @@ class LinearBudget:
     limit: Cost
     sense: Literal["<=", ">="] = "<="
     base: Cost = 0
+    unit: str = ""
+
+    def __str__(self) -> str:
+        return self.name if self.sense in self.name else f"{self.name} {self.sense} {_number(self.limit)}{_unit(self)}"
 
     def violation(self, value: Cost) -> float:
         """By how much a value breaks it: 0 and below is within."""
@@ -282,20 +286,18 @@ def _check_reach(problem: Problem) -> None:
 
 def _reach(problem: Problem, budget: LinearBudget) -> str:
     extreme, word = problem.extreme(budget), "least" if budget.sense == "<=" else "most"
-    told = f"  {budget.name}: {budget.sense} {_number(budget.limit)} asked for, the {word} reachable is"
     missed = budget.violation(extreme)
-    return f"{told} {_number(extreme)}" + (
-        f": missed by {_number(missed)}{_share(budget, missed)}" if missed > 0 else ""
-    )
+    told = f"  {budget}: the {word} reachable is {_number(extreme)}{_unit(budget)}"
+    return told + (f", missed by {_missed(budget, missed)}" if missed > 0 else "")
 
 
 def _jointly(problem: Problem, limit_s: float) -> str:
     """Budgets that can each be satisfied but not together: what the combination that comes closest misses."""
     chosen = _closest(problem, limit_s)
     over = [(b, v) for b, v in zip(problem.budgets, problem.violations(chosen), strict=True) if v > 0]
-    told = "; ".join(f"{b.name} by {_number(v)}{_share(b, v)}" for b, v in over)
+    told = "\n".join(f"  {b} by {_missed(b, v)}" for b, v in over)
     reach = "\n".join(_reach(problem, b) for b in problem.budgets)
-    return f"no combination is within all budgets at once. The closest misses {told}. Each alone:\n{reach}"
+    return f"no combination is within all budgets at once. The closest misses\n{told}\nand each alone:\n{reach}"
 
 
 def _closest(problem: Problem, limit_s: float) -> Chosen:
@@ -319,8 +321,13 @@ def _closest(problem: Problem, limit_s: float) -> Chosen:
     return tuple(int(part.argmax()) for part in np.split(found.x[:columns], problem.starts[1:-1]))
 
 
-def _share(budget: LinearBudget, missed: float) -> str:
-    return f" ({missed / abs(float(budget.limit)):.2%})" if budget.limit else ""
+def _missed(budget: LinearBudget, missed: float) -> str:
+    share = f" ({missed / abs(float(budget.limit)):.2%})" if budget.limit else ""
+    return f"{_number(missed)}{_unit(budget)}{share}"
+
+
+def _unit(budget: LinearBudget) -> str:
+    return f" {budget.unit}" if budget.unit else ""
 
 
 def _number(value: Cost) -> str:

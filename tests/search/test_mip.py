@@ -271,19 +271,23 @@ def test_a_budget_that_nothing_satisfies_says_by_how_much() -> None:
         solve(Problem(TWO, budgets))
     assert str(caught.value).splitlines() == [
         "no combination is within the budgets:",
-        "  params: <= 100 asked for, the least reachable is 102: missed by 2 (2.00%)",
+        "  params <= 100: the least reachable is 102, missed by 2 (2.00%)",
     ]
-    with pytest.raises(SearchError, match=r"params: >= 31 asked for, the most reachable is 30: missed by 1 \(3.23%\)"):
+    with pytest.raises(SearchError, match=r"params >= 31: the most reachable is 30, missed by 1 \(3.23%\)"):
         k_best(Problem(TWO, (LinearBudget("params", 31, ">="),)), 2)
 
 
 def test_budgets_that_exclude_one_another_say_how_near_one_comes() -> None:
     with pytest.raises(SearchError) as caught:
-        solve(Problem(TWO, (LinearBudget("params", 20), LinearBudget("s", 5.0))))
-    told = str(caught.value)
-    assert "no combination is within all budgets at once. The closest misses" in told
-    assert "params: <= 20 asked for, the least reachable is 12" in told
-    assert "s: <= 5 asked for, the least reachable is 3" in told
+        solve(Problem(TWO, (LinearBudget("params", 20), LinearBudget("s", 5.0, unit="s"))))
+    first, missed, *rest = str(caught.value).splitlines()
+    assert first == "no combination is within all budgets at once. The closest misses"
+    assert missed == "  params <= 20 by 4 (20.00%)"
+    assert rest == [
+        "and each alone:",
+        "  params <= 20: the least reachable is 12",
+        "  s <= 5 s: the least reachable is 3 s",
+    ]
 
 
 @pytest.mark.parametrize(
