@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from archc import zoo
 from archc.cli import app, main
 from archc.hub.bare_config import config_of
+from archc.hub.family import families
 from archc.ir.dims import Dim
 from archc.ir.graph import Graph
 from archc.kernels.errors import ArchcError, UnknownName, UnsupportedError
@@ -157,6 +158,50 @@ def test_a_graph_that_no_spec_can_say() -> None:
     assert not check(made, "package")
 
 
+ODD = """\
+archc: 1
+name: odd
+d_model: {d_model}
+vocab: 64
+blocks:
+  "*":
+    attention: {{n_heads: 4, n_kv_heads: 2, head_dim: 8, rope: {{theta: 10000}}, qkv_bias: {bias}, o_bias: {bias}}}
+  "-": {{mlp: {{d_ff: 16, gated: true, activation: silu, bias: {bias}}}}}
+layers: "*-"
+"""
+DECODERS = ("gpt_oss", "llama", "mistral", "nemotron", "qwen2", "qwen3", "qwen3_moe")
+
+
+def odd(d_model: int, bias: str = "false") -> Spec:
+    return load_spec(ODD.format(d_model=d_model, bias=bias))
+
+
+@pytest.mark.parametrize("d_model", [30, 32])
+def test_a_width_that_heads_do_not_divide_is_no_llama(d_model: int) -> None:
+    plain, biased = odd(d_model).graph(), odd(d_model, "true").graph()
+    divides = not d_model % 4
+    assert fit(plain, "transformers").family == ("llama" if divides else "mistral"), "which takes any width"
+    assert bool(fit(biased, "transformers")) == divides, "mistral has no biases"
+    if not divides:
+        (one,) = check(biased, "transformers")
+        assert (one.rule, str(one)) == ("whole-heads", "layers.0.mixer: n_heads 4, expected a divisor of d_model 30")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("d_model", [30, 32])
+@pytest.mark.parametrize("name", DECODERS)
+def test_transformers_refuses_such_widths_where_the_rules_do(name: str, d_model: int) -> None:
+    transformers = pytest.importorskip("transformers")
+    broken = [rule.name for rule in families()[name].rules() if rule.violations(odd(d_model))]
+    sizes = {"hidden_size": d_model, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    try:
+        transformers.AutoConfig.for_model(name, **sizes)
+        refused = False
+    except Exception as error:  # of huggingface_hub's own kind
+        refused = "is not a multiple of the number of attention heads" in str(error)
+    assert refused == ("whole-heads" in broken)
+
+
 # -- tensor parallelism ------------------------------------------------------------------------------------------------
 
 
@@ -185,9 +230,9 @@ def test_runtimes_of_one_process_say_so() -> None:
 @settings(deadline=None, max_examples=30)
 def test_export_refuses_what_the_check_finds_and_writes_what_it_does_not(made: Graph) -> None:
     """transformers loads whatever its families can express, so that both say the same of any graph."""
-    families = TARGETS["transformers"].families
-    assert families is not None
-    assert bool(check(made, "transformers")) == (not any(expresses(made, name) for name in families))
+    loaded = TARGETS["transformers"].families
+    assert loaded is not None
+    assert bool(check(made, "transformers")) == (not any(expresses(made, name) for name in loaded))
     if check(made, "vllm-puzzle"):
         return
     assert expresses(made, fit(made, "vllm-puzzle").family)
