@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from archc.passes.scores import Scores
 
 SHOW = "show"
-MEASURING = ("data", "estimators", "tokens", "sequence", "batch_tokens", "seed", "tokenizer", "dtype", "output")
+MEASURING = (
+    "data",
+    "estimators",
+    "tokens",
+    "sequence",
+    "batch_tokens",
+    "seed",
+    "tokenizer",
+    "dtype",
+    "output",
+    "overwrite",
+)
 LOOKING = ("model", "by", "overlay", "svg", "as_json")
 
 
@@ -41,6 +52,7 @@ def importance(
     seed: Annotated[int, typer.Option(help="Which sequences are drawn.")] = 0,
     tokenizer: Annotated[str | None, typer.Option(help="The tokenizer's file or folder (MODEL's), or `bytes`.")] = None,
     dtype: Annotated[Dtype, typer.Option(help="Arithmetic.")] = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of scores if it is there.")] = False,
     model: Annotated[str | None, typer.Option(help="Of `show`: the model that the scores are of.")] = None,
     by: Annotated[str, typer.Option(help="Of `show --overlay`: the estimator; else the first ones.")] = "",
     overlay: Annotated[
@@ -61,6 +73,7 @@ def importance(
         return
     if file is not None or output is None:
         raise typer.BadParameter("measuring takes a MODEL and -o scores.safetensors")
+    _check_output(output, overwrite)
     from archc.importance import save_scores
     from archc.importance.measuring import Measuring, measured
     from archc.units import parse_count
@@ -80,6 +93,19 @@ def importance(
     units = sum(v.size for dims in scores.units.values() for v in dims.values())
     blocks = sum(map(len, scores.blocks.values()))
     typer.echo(f"{output}: scores of {units:,} units and {blocks} blocks, over {scores.about['tokens']:,} tokens")
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    """Raise ArchcError, before anything is measured, where scores could not be written."""
+    from archc.kernels.errors import ArchcError
+
+    if output.suffix != ".safetensors":
+        raise ArchcError(f"{output}: scores are a .safetensors file, such as {output.stem}.safetensors")
+    if not output.parent.is_dir():
+        raise ArchcError(f"{output.parent}: no such folder to write {output.name} into")
+    if output.exists() and not (overwrite and output.is_file()):
+        what = "; write to another file or --overwrite it" if output.is_file() else " and is not a file"
+        raise ArchcError(f"{output}: exists{what}")
 
 
 def _refuse(ctx: typer.Context, names: tuple[str, ...], where: str) -> None:

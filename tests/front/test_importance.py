@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from archc.cli import app
 from archc.hub.checkpoint_dir import write_checkpoint_dir
-from archc.importance import load_scores, save_scores
+from archc.importance import load_scores, measuring, save_scores
 from archc.importance.calibration import Sampling, calibration
 from archc.ir.graph import Graph
 from archc.ir.init import init_weights
@@ -101,17 +101,17 @@ def test_scores_under_a_text_and_without_bounds_survive(tmp_path: Path) -> None:
     scores = Scores(
         "ab", {"activation{batch=mean, taps=(up)}": {"d": np.ones((2, 3))}}, {"perplexity": {"L0": math.inf}}
     )
-    save_scores(tmp_path / "s", scores)
-    found = load_scores(tmp_path / "s")
+    save_scores(tmp_path / "s.safetensors", scores)
+    found = load_scores(tmp_path / "s.safetensors")
     assert found.blocks == scores.blocks and list(found.units) == list(scores.units)
 
 
 def test_scores_of_another_graph_are_refused_and_those_of_an_ancestor_are_not(tmp_path: Path) -> None:
-    save_scores(tmp_path / "s", some_scores())
+    save_scores(tmp_path / "s.safetensors", some_scores())
     shorter, _ = apply(small(), "drop-layers{layers=(1)}")
-    assert load_scores(tmp_path / "s", shorter).graph == small().short_hash
+    assert load_scores(tmp_path / "s.safetensors", shorter).graph == small().short_hash
     with pytest.raises(ArchcError, match=r"made for another graph, \w{16}: expected scores of `tiny-dense` \(\w{16}\)"):
-        load_scores(tmp_path / "s", load("tiny-dense"))
+        load_scores(tmp_path / "s.safetensors", load("tiny-dense"))
 
 
 def test_files_that_are_no_scores_are_refused(tmp_path: Path, checkpoint: Path) -> None:
@@ -120,8 +120,8 @@ def test_files_that_are_no_scores_are_refused(tmp_path: Path, checkpoint: Path) 
     (tmp_path / "cut").write_bytes(b"\x08")
     with pytest.raises(WeightError, match="not a safetensors file"):
         load_scores(tmp_path / "cut")
-    save_scores(tmp_path / "s", some_scores())
-    whole = (tmp_path / "s").read_bytes()
+    save_scores(tmp_path / "s.safetensors", some_scores())
+    whole = (tmp_path / "s.safetensors").read_bytes()
     for old, new, message in (
         (b'"archc_scores":"1"', b'"archc_scores":"7"', "scores of version 7, expected 1: measure again"),
         (b'"blocks/kl"', b'"blocks/kk"', "corrupted: `blocks/kk` of shape \\[3\\] is no score"),
@@ -134,16 +134,16 @@ def test_files_that_are_no_scores_are_refused(tmp_path: Path, checkpoint: Path) 
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_scores(tmp_path / "s", some_scores())
-    before = (tmp_path / "s").read_bytes()
+    save_scores(tmp_path / "s.safetensors", some_scores())
+    before = (tmp_path / "s.safetensors").read_bytes()
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("archc.hub.safetensors_io.write_file", full)
     with pytest.raises(OSError, match="No space left"):
-        save_scores(tmp_path / "s", some_scores())
-    assert (tmp_path / "s").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+        save_scores(tmp_path / "s.safetensors", some_scores())
+    assert (tmp_path / "s.safetensors").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
 # -- calibration -------------------------------------------------------------------------------------------------------
@@ -229,8 +229,10 @@ def test_scores_of_a_hugging_face_folder_are_those_of_its_weights(tmp_path: Path
     graph = load_spec(spec).graph()
     write_checkpoint_dir(tmp_path / "ckpt", graph, init_weights(graph, seed=1), {"step": "test"})
     archc("export", tmp_path / "ckpt", "--to", "hf", "-o", tmp_path / "hf")
-    archc("importance", tmp_path / "hf", "-e", "weight_norm", "-o", tmp_path / "s")
-    archc("importance", "show", tmp_path / "s", "--model", tmp_path / "hf", "--overlay", tmp_path / "o.json")
+    archc("importance", tmp_path / "hf", "-e", "weight_norm", "-o", tmp_path / "s.safetensors")
+    archc(
+        "importance", "show", tmp_path / "s.safetensors", "--model", tmp_path / "hf", "--overlay", tmp_path / "o.json"
+    )
     assert "importance: weight_norm" in archc("show", tmp_path / "hf", "--overlay", tmp_path / "o.json")
 
 
@@ -242,8 +244,8 @@ def test_plots_are_pictures_of_each_axis(measured: Path, checkpoint: Path, tmp_p
 
 
 def test_what_needs_no_data_needs_no_tokenizer(checkpoint: Path, tmp_path: Path) -> None:
-    archc("importance", checkpoint, "-e", "weight_norm", "-o", tmp_path / "s")
-    assert "data" not in load_scores(tmp_path / "s").about
+    archc("importance", checkpoint, "-e", "weight_norm", "-o", tmp_path / "s.safetensors")
+    assert "data" not in load_scores(tmp_path / "s.safetensors").about
 
 
 @pytest.mark.parametrize(
@@ -253,6 +255,7 @@ def test_what_needs_no_data_needs_no_tokenizer(checkpoint: Path, tmp_path: Path)
         (["show", "FILE", "--tokens", "4k"], "--tokens: only when measuring"),
         (["show", "FILE", "--overlay", "x.json"], "--overlay needs --model"),
         (["CKPT"], "measuring takes a MODEL and -o"),
+        (["show", "FILE", "--overwrite"], "--overwrite: only when measuring"),
         (["CKPT", "-o", "x", "--json"], "--json: only with `show`"),
     ],
 )
@@ -261,3 +264,29 @@ def test_options_that_do_not_belong(arguments: list[str], message: str, measured
     command = typer.main.get_command(app)
     with pytest.raises(typer.BadParameter, match=message):
         command.main(["importance", *(names.get(a, a) for a in arguments)], standalone_mode=False)
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_measured(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "measured", None)
+    there = tmp_path / "there.safetensors"
+    there.write_text("others' scores")
+    (tmp_path / "folder.safetensors").mkdir()
+    for name, options, message in (
+        ("scores", [], "scores: scores are a .safetensors file, such as scores.safetensors"),
+        ("scores.json", ["--overwrite"], "scores.json: scores are a .safetensors file"),
+        ("gone/s.safetensors", [], "gone: no such folder to write s.safetensors into"),
+        ("there.safetensors", [], "there.safetensors: exists; write to another file or --overwrite it"),
+        ("folder.safetensors", ["--overwrite"], "folder.safetensors: exists and is not a file"),
+    ):
+        with pytest.raises(ArchcError, match=re.escape(message)):
+            archc("importance", checkpoint, "-e", "weight_norm", "-o", tmp_path / name, *options)
+    assert there.read_text() == "others' scores"
+
+
+def test_scores_that_are_there_are_replaced_when_asked_to(checkpoint: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there.safetensors"
+    there.write_text("others' scores")
+    archc("importance", checkpoint, "-e", "weight_norm", "-o", there, "--overwrite")
+    assert load_scores(there).units
