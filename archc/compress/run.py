@@ -67,6 +67,7 @@ def compress(
     and the one that is made, where that is not wanted. Raises ArchcError, and writes nothing, where the pipeline does
     not fit the model or the scores are another model's."""
     parent, places = weights_of(source), at or {}
+    _refuse_packed(parent.graph)
     with staged(out, overwrite=overwrite) as folder:
         with placed(places.get("importance")):
             known = _scores(source, parent, scores, folder)
@@ -93,6 +94,16 @@ def compress(
     return load_checkpoint(out)
 
 
+def _refuse_packed(graph: Graph) -> None:
+    packed = packed_weights(graph)
+    if packed:
+        key, how = next(iter(packed.items()))
+        raise UnsupportedError(
+            f"`{key}` and {len(packed) - 1} more weights of `{graph.name}` are stored as {how.format}, in blocks"
+            " of which units cannot be taken out"
+        )
+
+
 def _scores(source: Path, parent: Weights, scores: Path | Measuring | None, folder: Path) -> Scores | None:
     """The scores, kept in the new folder: those of a file as it is."""
     if isinstance(scores, Measuring):
@@ -117,13 +128,6 @@ def compressed(
     parent: Weights, pipeline: Pipeline, scores: Scores | None = None, fitter: Fitter | None = None
 ) -> Compressed:
     """What a pipeline makes of a model. Raises ArchcError where it does not apply."""
-    packed = packed_weights(parent.graph)
-    if packed:
-        key, how = next(iter(packed.items()))
-        raise UnsupportedError(
-            f"`{key}` and {len(packed) - 1} more weights of `{parent.graph.name}` are stored as {how.format}, in blocks"
-            " of which units cannot be taken out"
-        )
     shapes = parent.tensors.shapes
     graph, weights = parent.graph, parent.made.normalised(shapes)
     done: list[Pass] = []
