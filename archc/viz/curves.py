@@ -55,11 +55,11 @@ class Plot:
 
     def _axes(self, canvas: Canvas) -> None:
         canvas.text(_LEFT, 24, self.title, size=15, style="strong")
-        for value in self._marks(*self._range(1), log=self.log):
+        for value in marks(*self._range(1), log=self.log):
             y = self._y(value)
             canvas.path(f"M{_LEFT},{y:.1f} H{_WIDTH - 16}", style="rule")
             canvas.text(_LEFT - 8, y + 4, f"{value:g}", size=11, style="quiet", anchor="end")
-        for value in self._marks(*self._range(0), log=False):
+        for value in marks(*self._range(0), log=False):
             canvas.text(self._x(value), _HEIGHT + 18, f"{value:g}", size=11, style="quiet", anchor="middle")
         canvas.text(_WIDTH - 16, _HEIGHT + 18, self.across, size=11, style="quiet", anchor="end")
 
@@ -86,17 +86,21 @@ class Plot:
     def _range_y(self) -> tuple[float, float]:
         return self._range(1)
 
-    @staticmethod
-    def _marks(low: float, high: float, *, log: bool) -> list[float]:
-        """Round values between two, about six."""
-        if log:
-            powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-            return [v for p in powers for m in (1, 2, 5) if low <= (v := m * 10.0**p) <= high]
-        raw = (high - low) / 6
-        unit = 10.0 ** math.floor(math.log10(raw))
-        step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw)
-        first = math.ceil(low / step)
-        return [round(n * step, 12) for n in range(first, math.floor(high / step) + 1)]
+
+def marks(low: float, high: float, *, log: bool = False) -> list[float]:
+    """Round values between two, about six.
+
+    >>> marks(0.0, 10.5), marks(0.3, 30.0, log=True)
+    ([0.0, 2.0, 4.0, 6.0, 8.0, 10.0], [0.5, 1.0, 2.0, 5.0, 10.0, 20.0])
+    """
+    if log:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        return [v for p in powers for m in (1, 2, 5) if low <= (v := m * 10.0**p) <= high]
+    raw = (high - low) / 6
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw)
+    first = math.ceil(low / step)
+    return [round(n * step, 12) for n in range(first, math.floor(high / step) + 1)]
 
 
 def thinned(curve: Curve, points: int) -> list[tuple[float, float]]:

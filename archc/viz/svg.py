@@ -91,21 +91,28 @@ class Canvas:
         """A path."""
         self.parts.append(f'<path d="{d}" class="{style}"/>')
 
-    def circle(self, x: float, y: float, r: float, *, style: str) -> None:
-        """A circle."""
-        self.parts.append(f'<circle cx="{x:g}" cy="{y:g}" r="{r:g}" class="{style}"/>')
+    def circle(self, x: float, y: float, r: float, *, style: str, title: str = "") -> None:
+        """A circle, with a title that viewers show when one points at it."""
+        shape = f'<circle cx="{x:g}" cy="{y:g}" r="{r:g}" class="{style}"'
+        self.parts.append(f"{shape}><title>{escape(printable(title))}</title></circle>" if title else f"{shape}/>")
 
     def arrow(self, start: float, end: float, y: float) -> None:
         """A horizontal arrow that ends at `end`."""
         self.path(f"M{start:g},{y:g} H{end - 4:g}", style="wire")
         self.path(f"M{end - 1:g},{y:g} l-7,-3.5 v7 z", style="head")
 
-    def svg(self, height: float, title: str) -> str:
-        """The file's text."""
+    def svg(self, height: float, title: str, style: str = "") -> str:
+        """The file's text; `style` has classes beyond the usual ones."""
         size = f'viewBox="0 0 {self.width:g} {height:g}" width="{self.width:g}" height="{height:g}"'
         head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="{FONT}">'
         name = f"<title>{escape(printable(title))}</title>"
-        return "\n".join([head, name, f"<style>{_STYLE}</style>", *self.parts, "</svg>\n"])
+        return "\n".join([head, name, f"<style>{_STYLE}{style}</style>", *self.parts, "</svg>\n"])
+
+    def inline(self, height: float, title: str) -> str:
+        """The same inside a page, whose style it has."""
+        size = f'viewBox="0 0 {self.width:g} {height:g}"'
+        head = f'<svg {size} role="img" aria-label={quoteattr(printable(title))} font-family="{FONT}">'
+        return "\n".join([head, *self.parts, "</svg>"])
 
     @staticmethod
     def _attributes(*named: tuple[str, str]) -> str:

@@ -1,0 +1,159 @@
+"""A finished search as plain data that is drawn: columns, candidates as rows of them, and what they are beside.
+
+A column is a figure (an objective, what a budget limits, a score of a rung) or a choice. Everything that is drawn of
+a search, on a terminal, as a picture or on a page, is drawn from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from archc.units import format_params, format_size
+
+OBJECTIVE, BUDGET, SCORE, CHOICE = "objective", "budget", "score", "choice"
+
+
+def search_scene(results: Mapping[str, Any], run: str) -> dict[str, Any]:
+    """The scene of the results that a search has written into the folder `run`."""
+    report = results["report"]
+    aims = {o["name"] for o in report["objectives"] if o["unit"] == SCORE}
+    scored = dict.fromkeys(name for c in results["candidates"] for name in c.get("scores", {}))
+    scores = [name for name in scored if name not in aims]
+    columns = [*_figures(report), *({"label": name, "text": name, "unit": "", "role": SCORE} for name in scores)]
+    _tell_apart(columns)
+    columns += [
+        {"label": c["name"], "text": c["name"], "unit": "", "role": CHOICE, "values": c["values"], "base": c["base"]}
+        for c in report["choices"]
+    ]
+    rows = _Rows(report, scores)
+    return {
+        "name": results["name"],
+        "base": results["base"],
+        "run": run,
+        "knee": results["knee"],
+        "best": results.get("best", results["knee"]),
+        "told": list(told(results)),
+        "proposed": results["proposed"],
+        "columns": columns,
+        "axes": _axes(columns),
+        "candidates": [{"name": c["name"], "front": c["front"], **rows.row(c)} for c in results["candidates"]],
+        "base_row": rows.row(results["base_figures"]),
+        "cloud": rows.cloud(report["cloud"], len(columns)),
+        "importance": report["importance"],
+        "by_chance": report["by_chance"],
+        "history": report["history"],
+        "budgets": [
+            {**{key: b[key] for key in ("text", "unit", "limit", "broken", "alone", "slack")}}
+            for b in report["budgets"]
+        ],
+    }
+
+
+def told(results: Mapping[str, Any]) -> Iterator[str]:
+    """What was proposed, what fits, what the front is, in lines; then what the search notes itself."""
+    proposed, at_once = results["proposed"], results["feasible_at_once"]
+    how = "all there are" if results["whole"] else f"of {results['space']:,}"
+    yield f"{proposed:,} candidates ({how}), {results['seconds']:.1f} s"
+    moved = "" if results["whole"] else f", {results['feasible']:,} after moving the others into the budgets"
+    yield f"within the budgets: {at_once:,} ({at_once / max(proposed, 1):.0%}){moved}"
+    over = [
+        b for b, v in zip(results["budgets"], results["base_figures"]["violations"], strict=True) if v is None or v > 0
+    ]
+    if over:
+        yield f"the base itself is not: {'; '.join(over)}"
+    yield f"on the front: {sum(c['front'] for c in results['candidates']):,}; knee {results['knee']}"
+    yield from results.get("notes", ())
+
+
+def written(unit: str, value: float | None) -> str:
+    """A value of a column as people read it.
+
+    >>> written("bytes", 2.5 * 2**30), written("s", 0.0123), written("tokens/s", 1234.5), written("", 2.3456789)
+    ('2.50 GiB', '12.30 ms', '1,234.5 tokens/s', '2.346')
+    """
+    if value is None:
+        return "-"
+    if unit == "bytes":
+        return format_size(value)
+    if unit in ("parameters", "FLOPs"):
+        return format_params(value)
+    if unit == "s":
+        return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.2f} ms"
+    if unit not in ("", SCORE):
+        return f"{value:,.1f} {unit}"
+    return str(round(value)) if value == round(value) else f"{value:.4g}"
+
+
+def _figures(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for o in report["objectives"]:
+        yield {"label": o["name"], "text": o["text"], "unit": o["unit"], "role": OBJECTIVE, "sense": o["sense"]}
+    for b in report["budgets"]:
+        told = {"sense": b["sense"], "limit": b["limit"]}
+        yield {"label": b["name"], "text": b["text"], "unit": b["unit"], "role": BUDGET, **told}
+
+
+def _tell_apart(columns: Sequence[dict[str, Any]]) -> None:
+    """Give columns of one label the setting that they are at, then their role, then a number."""
+    longer: Callable[[Mapping[str, Any]], str]
+    for longer in (_setting, _role):
+        labels = [column["label"] for column in columns]
+        for column in columns:
+            if labels.count(column["label"]) > 1:
+                column["label"] += longer(column)
+    seen: list[str] = []
+    for column in columns:
+        seen.append(column["label"])
+        if seen.count(column["label"]) > 1:
+            column["label"] += f" {seen.count(column['label'])}"
+
+
+def _setting(column: Mapping[str, Any]) -> str:
+    _, at, setting = column["text"].partition(" at ")
+    return f"{at}{setting}"
+
+
+def _role(column: Mapping[str, Any]) -> str:
+    return f" ({column['role']})"
+
+
+def _axes(columns: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """What is drawn first: two objectives, or the only one over what is limited, scored or chosen."""
+    first = [i for i, column in enumerate(columns) if column["role"] == OBJECTIVE][:2]
+    return (first[0], first[1]) if len(first) > 1 else (min(1, len(columns) - 1), 0)
+
+
+class _Rows:
+    """Makes rows of columns: figures, scores, choices."""
+
+    def __init__(self, report: Mapping[str, Any], scores: Sequence[str]) -> None:
+        self.budgets, self.choices, self.scores = report["budgets"], report["choices"], scores
+
+    def row(self, candidate: Mapping[str, Any]) -> dict[str, Any]:
+        """The row of a candidate, whether it is within the budgets, and what failed of it."""
+        limited = [_limited(b, v) for b, v in zip(self.budgets, candidate["violations"], strict=True)]
+        scored = [candidate.get("scores", {}).get(name) for name in self.scores]
+        chosen = [candidate["point"][c["name"]] for c in self.choices]
+        row = {"row": [*candidate["values"], *limited, *scored, *chosen], "fits": _fits(candidate["violations"])}
+        failed = candidate.get("failed")
+        return {**row, "failed": failed} if failed else row
+
+    def cloud(self, cloud: Mapping[str, Any], columns: int) -> dict[str, Any]:
+        """The sample by columns, choices as positions in their values; None for a score, which it has none of."""
+        limited = [[_limited(b, v) for v in row] for b, row in zip(self.budgets, cloud["violations"], strict=True)]
+        made = [*cloud["values"], *limited, *(None for _ in self.scores), *cloud["ranks"]]
+        assert len(made) == columns
+        fits = [int(_fits(row)) for row in zip(*cloud["violations"], strict=True)] or [1] * len(cloud["order"])
+        return {"of": cloud["of"], "order": cloud["order"], "columns": made, "fits": fits}
+
+
+def _limited(budget: Mapping[str, Any], violation: float | None) -> float | None:
+    """The figure that breaks a budget by so much."""
+    if violation is None:
+        return None
+    value = budget["limit"] + (violation if budget["sense"] == "<=" else -violation)
+    return float(f"{value:.10g}")
+
+
+def _fits(violations: Sequence[float | None]) -> bool:
+    return all(v is not None and v <= 0 for v in violations)
