@@ -10,6 +10,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,11 @@ def page(graph: Graph, overlays: Sequence[Overlay] = ()) -> str:
     return render("page", graph.name, scene(graph, overlays), SHOWN)
 
 
-def render(body: str, title: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
-    """A page of `assets/<body>.html` with its data, style and scripts in it."""
+def render(
+    body: str, title: str, data: Mapping[str, Any], scripts: Sequence[str], parts: Mapping[str, str] | None = None
+) -> str:
+    """A page of `assets/<body>.html` with its data, style and scripts in it, and `parts` of HTML by name in their
+    places."""
     script = '"use strict";\n' + "\n".join(_asset(f"{name}.js") for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
@@ -43,12 +47,17 @@ def render(body: str, title: str, data: Mapping[str, Any], scripts: Sequence[str
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f'<meta name="generator" content="archc {__version__}">',
             f"<style>\n{_asset('page.css')}</style></head>",
-            _asset(f"{body}.html").rstrip(),
+            _filled(_asset(f"{body}.html").rstrip(), parts or {}),
             f'<script type="application/json" id="data">{_json(data)}</script>',
             f"<script>{script}</script>",
             "</body></html>\n",
         ]
     )
+
+
+def _filled(body: str, parts: Mapping[str, str]) -> str:
+    """A body with parts where it says `<!--name-->`."""
+    return re.sub(r"<!--(\w+)-->", lambda match: parts[match[1]], body)
 
 
 def _asset(name: str) -> str:
