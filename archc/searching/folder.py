@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from archc.kernels.errors import ArchcError
+from archc.outfile import write_whole
 
 STUDY, RESULTS, FILE, PAGE = "study.log", "results.json", "search.yaml", "report.html"
 VERSION = 2
@@ -24,6 +25,15 @@ def results_text(results: Mapping[str, Any]) -> str:
     told = {name: _plain(value) for name, value in results.items() if name != "report"}
     report = json.dumps(_plain(results["report"]), separators=(",", ":"), allow_nan=False)
     return f'{json.dumps(told, indent=1, allow_nan=False)[:-2]},\n "report": {report}\n}}\n'
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write what was found, and then the page that shows it."""
+    from archc.viz.search_page import search_page
+
+    text = results_text(results)
+    write_whole(folder / RESULTS, text)
+    write_whole(folder / PAGE, search_page(json.loads(text), str(folder)))
 
 
 def _plain(value: Any) -> Any:

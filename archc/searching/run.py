@@ -26,7 +26,7 @@ from archc.search.study import open_storage, open_study, record
 from archc.search.sweep import Swept, sweep
 from archc.searching.base import Base
 from archc.searching.file import SWEEP, SearchFile
-from archc.searching.folder import FILE, RESULTS, STUDY, VERSION, results_text
+from archc.searching.folder import FILE, STUDY, VERSION, write_results
 from archc.searching.trials import ScoreFiles, base_of, ladder, run_trials
 
 
@@ -122,7 +122,7 @@ def run_search(search: SearchFile, folder: Path) -> Found:
     itself = _itself(search, meter, base, rungs)
     top = _highest(candidates, [rung.name for rung in search.rungs]) or name
     made = Found(search, swept, candidates, itself, name, top, time.monotonic() - began, told)
-    write_whole(folder / RESULTS, results_text(made.to_json()))
+    write_results(folder, made.to_json())
     return made
 
 
