@@ -12,16 +12,17 @@ import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from archc.ir.graph import LAYERS, Graph, Node
+from archc.ir.text_line import print_value
 from archc.kernels.errors import ArchcError, SearchError, UnknownName
 from archc.passes import Pipeline, apply
 from archc.passes.base import Pass
 from archc.passes.drop_layers import DropLayers
 from archc.passes.fitted import FittedPass
-from archc.passes.ranking import FIRST
+from archc.passes.ranking import FIRST, RANDOM
 from archc.search.budgets import Budget
 from archc.search.figures import Figure
 from archc.search.mip import Chosen, Cost, Option, Problem
@@ -59,6 +60,20 @@ class Variant:
         return any(isinstance(one, FittedPass) for one in self.passes)
 
 
+def text_of(one: Pass) -> str:
+    """A pass as text, without its `layers`."""
+    told = (f"{name}={print_value(value)}" for name, value in _given(one))
+    listed = ", ".join(told)
+    return f"{one.name}{{{listed}}}" if listed else one.name
+
+
+def _given(one: Pass) -> Iterator[tuple[str, Any]]:
+    for f in dataclasses.fields(one):
+        value = getattr(one, f.name)
+        if f.name != LAYERS_FIELD and value != f.default:
+            yield f.name, value
+
+
 KEEP, DROP = Variant("keep"), Variant("drop", (DropLayers(layers=()),))
 
 
@@ -66,7 +81,7 @@ KEEP, DROP = Variant("keep"), Variant("drop", (DropLayers(layers=()),))
 class Replacement:
     """A variant in the place of one layer, all others as they are in the parent."""
 
-    parent: Graph
+    parent: Graph = field(compare=False, repr=False)
     layer: int
     variant: Variant
 
@@ -221,9 +236,15 @@ def _replacements(graph: Graph, layer: int, variants: Sequence[Variant]) -> Iter
     yield from (Replacement(graph, layer, v) for v in variants)
 
 
+def scored_by(one: Pass) -> str:
+    """The estimator whose scores a pass keeps units by; empty where it needs none."""
+    by = str(getattr(one, BY_FIELD, ""))
+    return "" if by in (FIRST, RANDOM) else by
+
+
 def sized(pipeline: Pipeline) -> Pipeline:
     """The same sizes without scores: passes that choose units by scores take the first ones."""
-    return Pipeline(tuple(_with(p, BY_FIELD, FIRST) if getattr(p, BY_FIELD, "") else p for p in pipeline.passes))
+    return Pipeline(tuple(_with(p, BY_FIELD, FIRST) if scored_by(p) else p for p in pipeline.passes))
 
 
 def _with(one: Pass, name: str, value: Any) -> Pass:

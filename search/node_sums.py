@@ -47,6 +47,11 @@ def linear(budget: Budget, base: Cost) -> LinearBudget:
     return LinearBudget(str(budget), limit, budget.sense, base, budget.figure.unit)
 
 
+def figure_value(budget: Budget, total: Cost) -> float:
+    """The figure that a budget limits, of the sum over nodes: of a rate tokens a second."""
+    return _tokens(budget.figure.setting) / float(total) if budget.figure.name == RATE else float(total)
+
+
 def _tokens(setting: Setting) -> int:
     """Tokens that a batch puts out in the seconds that a rate is taken over."""
     return setting.workload.sequences * (setting.workload.output or 1)

@@ -20,9 +20,13 @@ def search(
     A run that is there goes on. `archc best RUN` takes candidates out of it, `archc show RUN` draws it.
     """
     from archc.searching.file import load_search
+    from archc.searching.mip_file import is_mip
     from archc.searching.run import run_search
     from archc.searching.table import print_found
 
+    if is_mip(file):
+        _search_variants(file, output, as_json)
+        return
     asked = load_search(file)
     folder = output or Path("runs") / "search" / asked.name
     found = run_search(asked, folder)
@@ -32,3 +36,19 @@ def search(
         typer.echo(json.dumps(found.to_json()))
         return
     print_found(found, folder)
+
+
+def _search_variants(file: Path, output: Path | None, as_json: bool) -> None:
+    """`sampler: mip`."""
+    from archc.searching.folder import results_text
+    from archc.searching.mip_file import load_mip
+    from archc.searching.mip_run import run_mip
+    from archc.searching.mip_table import print_mip
+
+    asked = load_mip(file)
+    folder = output or Path("runs") / "search" / asked.name
+    found = run_mip(asked, folder)
+    if as_json:
+        typer.echo(results_text(found.to_json()), nl=False)
+        return
+    print_mip(found, folder)
