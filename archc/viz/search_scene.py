@@ -51,7 +51,12 @@ def search_scene(results: Mapping[str, Any], run: str) -> dict[str, Any]:
 
 
 def told(results: Mapping[str, Any]) -> Iterator[str]:
-    """What was proposed, what fits, what the front is, in lines; then what the search notes itself."""
+    """What was proposed, what fits, what the front is, in lines; then what the search notes itself.
+
+    A search for variants of layers (`sampler: mip`) proposes nothing, and has its notes alone."""
+    if results.get("sampler") == "mip":
+        yield from results["notes"]
+        return
     proposed, at_once = results["proposed"], results["feasible_at_once"]
     how = "all there are" if results["whole"] else f"of {results['space']:,}"
     yield f"{proposed:,} candidates ({how}), {results['seconds']:.1f} s"
