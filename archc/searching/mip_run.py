@@ -95,6 +95,9 @@ class FoundMip:
             f"{len(self.combinations)} combinations (HiGHS {seconds['solver']:.1f} s){more} measured together "
             f"({seconds['combinations']:.1f} s){rank}"
         )
+        if any(v > 0 for v in self.base.violations):
+            over = (str(b) for b, v in zip(self.search.budgets, self.base.violations, strict=True) if v > 0)
+            yield f"the base itself is not within {', '.join(over)}"
         if self.search.target:
             first = f", such as {': '.join(self.excluded[0])}" if self.excluded else ""
             yield f"`{self.search.target}` loads them; left out: {len(self.excluded)}{first}"

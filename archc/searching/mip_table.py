@@ -16,9 +16,6 @@ def print_mip(found: FoundMip, folder: Path) -> None:
     out.print(f"{search.name}: a variant for each layer of {search.base}")
     for line in found.notes():
         out.print(line)
-    if any(v > 0 for v in found.base.violations):
-        over = (str(b) for b, v in zip(search.budgets, found.base.violations, strict=True) if v > 0)
-        out.print(f"the base itself is not within {', '.join(over)}")
     metric, budgets = search.sampler.metric, search.budgets
     heads = [f"{metric} predicted", "measured", *(b.figure.name for b in budgets)]
     table = plain_table("", *heads, numbers=tuple(heads))

@@ -186,6 +186,11 @@ def test_any_candidate_can_be_picked(run: Path, results: dict[str, Any], which: 
     assert chosen.graph.cost().params.total <= 16000
 
 
+def test_the_page_has_predictions_beside_what_was_measured(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    assert "kl.predicted" in page and "kl.measured" in page and "17 replacements in 6 layers measured alone" in page
+
+
 def test_a_candidate_that_there_is_not(run: Path) -> None:
     assert "unknown candidate" in str(archc("best", run, "--pick", "puzzle-99").exception)
 
