@@ -10,6 +10,7 @@ from archc.graphfile import read_graph, verified
 from archc.ir.graph import Graph
 from archc.ir.text import CHECKPOINT_GRAPH, PACKAGE_GRAPH
 from archc.kernels.errors import ArchcError, ParseError, Place, UnknownName
+from archc.searching.folder import is_search
 
 if TYPE_CHECKING:
     from archc.spec.model import Spec
@@ -49,6 +50,13 @@ def load(model: Graph | Spec | Path | str) -> Graph:
     raise UnknownName("model", model, zoo.names())
 
 
+def is_search_named(model: str) -> bool:
+    """Whether this names the folder of a search, and no model."""
+    from archc import zoo
+
+    return bool(model) and model not in zoo.names() and is_search(Path(model))
+
+
 def _from_spec(spec: Any) -> Graph:
     from archc.spec.model import Spec
 
@@ -63,6 +71,8 @@ def _from_folder(folder: Path) -> Graph:
             return read_graph(folder / name)
     if (folder / "config.json").is_file():
         return _config(folder)
+    if is_search(folder):
+        raise ArchcError(f"{folder} is a search, no model: `archc best {folder} -o best.yaml` takes one out of it")
     raise ArchcError(
         f"{folder} is no model: expected {CHECKPOINT_GRAPH} (a checkpoint), {PACKAGE_GRAPH} (a compiled package) or"
         " config.json (a Hugging Face model) in it"

@@ -23,12 +23,19 @@ PICTURES = {
     "model_explorer": "archc.viz.model_explorer:model_explorer",
     "netron": "archc.viz.netron:netron",
 }
+# The same of (results, folder) of a search.
+PICTURES_OF_SEARCH = {"html": "archc.viz.search_page:search_page", "svg": "archc.viz.search_picture:search_picture"}
 FILE = "FILE"
 Out = Path | None
 
 
 def show(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A spec, zoo name, checkpoint, IR text, config.json.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A spec, zoo name, checkpoint, IR text, config.json, or a search's folder."
+        ),
+    ],
     layer: Annotated[int | None, typer.Option(help="One layer in full: every op, parameter, axis and shape.")] = None,
     op: Annotated[str | None, typer.Option(help="One op in full, by scope or id: layers.17.mixer.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Statistics of every tensor of a checkpoint.")] = False,
@@ -47,10 +54,11 @@ def show(
 ) -> None:
     """Layer pattern, a table of the kinds of block, totals, and the state of a sequence; or a picture.
 
+    Of a search: the front, a table of it, what decides and what binds; it has --html, --svg and --json.
     A FILE of `-` is standard output. Several pictures can be written at once.
     """
     from archc.outfile import refuse_beside
-    from archc.resolve import load
+    from archc.resolve import is_search_named, load
 
     files = {
         "html": html,
@@ -67,6 +75,10 @@ def show(
     _exclude(one)
     if drawn:
         refuse_beside(drawn, {**forms, **one, "--stats": stats, "--history": history})
+    if is_search_named(model):
+        _exclude_of_search({**forms, **one, "--stats": stats, "--history": history, "--overlay": bool(overlay)}, drawn)
+        _show_search(Path(model), drawn, as_json=as_json)
+        return
     if history:
         from archc.viz.history import print_history
 
@@ -94,6 +106,25 @@ def _exclude(given: Mapping[str, bool]) -> None:
         raise typer.BadParameter(f"{', '.join(most)} and {last} exclude one another")
 
 
+def _exclude_of_search(given: Mapping[str, bool], drawn: Mapping[str, Path]) -> None:
+    files = {f"--{name.replace('_', '-')}": True for name in drawn if name not in PICTURES_OF_SEARCH}
+    wrong = [name for name, is_given in {**given, **files}.items() if is_given and name != "--json"]
+    if wrong:
+        raise typer.BadParameter(f"{' and '.join(wrong)}: of a search there are --html, --svg and --json")
+
+
+def _show_search(run: Path, drawn: Mapping[str, Path], *, as_json: bool) -> None:
+    from archc.searching.folder import read_results
+
+    if not drawn:
+        from archc.viz.search_terminal import show_search
+
+        show_search(run, as_json=as_json)
+        return
+    results = read_results(run)
+    _write({out: _function(PICTURES_OF_SEARCH[name])(results, str(run)) for name, out in drawn.items()})
+
+
 def _other_form(graph: Graph, *, as_spec: bool, as_text: bool) -> str:
     if as_spec:
         from archc.spec.model import spec_from_graph
@@ -117,18 +148,21 @@ def _overlays(graph: Graph, files: list[Path]) -> tuple[Overlay, ...]:
 
 
 def _draw(graph: Graph, overlays: tuple[Overlay, ...], files: Mapping[str, Path]) -> None:
-    """Make every picture before any is written."""
+    _write({out: _function(PICTURES[name])(graph, overlays) for name, out in files.items()})
+
+
+def _write(made: Mapping[Path, str]) -> None:
+    """Write pictures, all of which are made before any is written."""
     from archc.outfile import write_whole
 
-    made = {out: _picture(name)(graph, overlays) for name, out in files.items()}
     for out, text in made.items():
         write_whole(out, text)
         if str(out) != "-":
             typer.echo(f"wrote {out}", err=True)
 
 
-def _picture(name: str) -> Any:
-    module, _, function = PICTURES[name].partition(":")
+def _function(place: str) -> Any:
+    module, _, function = place.partition(":")
     return getattr(importlib.import_module(module), function)
 
 

@@ -30,6 +30,7 @@ class Axis:
     high: float
     factor: float
     unit: str
+    limit: float | None = None
 
     @classmethod
     def of(cls, column: Mapping[str, Any], values: Sequence[float]) -> Axis:
@@ -40,7 +41,7 @@ class Axis:
         margin = (high - low) * _MARGIN
         units = _UNITS.get(column["unit"], ((1.0, ""),))
         factor, unit = next((u for u in units if u[0] <= max(abs(low), abs(high))), units[-1])
-        return cls(column["label"], low - margin, high + margin, factor, unit)
+        return cls(column["label"], low - margin, high + margin, factor, unit, column.get("limit"))
 
     @property
     def title(self) -> str:
@@ -51,14 +52,16 @@ class Axis:
         """Where a value lies, of the whole."""
         return (value - self.low) / (self.high - self.low)
 
+    @property
+    def limited_at(self) -> float | None:
+        """Where its limit lies, of the whole, if that is to be seen."""
+        at = None if self.limit is None else self.at(self.limit)
+        return at if at is not None and 0 <= at <= 1 else None
+
     def marks(self) -> Iterator[tuple[float, str]]:
         """Round values, and their texts."""
         for mark in marks(self.low / self.factor, self.high / self.factor):
             yield mark * self.factor, f"{mark:,.10g}"
-
-    def written(self, value: float) -> str:
-        """A value in the axis' unit."""
-        return f"{value / self.factor:,.4g}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Plane:
         axes = [Axis.of(columns[i], [p[n] for p in points]) for n, i in enumerate((x, y))]
         front = tuple((name, at) for name, is_front, at in named if is_front)
         aims = [i for i, column in enumerate(columns) if column["role"] == "objective"]
-        corners = _corners([at for _, at in front], columns[y]["sense"]) if sorted((x, y)) == aims else ()
+        corners = _corners([at for _, at in front], columns[y]["aim"]) if sorted((x, y)) == aims else ()
         told = "" if base is None or near else "the base lies outside the picture"
         return cls(
             axes[0],
@@ -129,12 +132,12 @@ def _near(value: float, others: Sequence[float]) -> bool:
     return max(high, value) - min(low, value) <= _STRETCH * (high - low) or high == low
 
 
-def _corners(front: Sequence[Point], sense: str) -> Iterator[Point]:
+def _corners(front: Sequence[Point], aim: str) -> Iterator[Point]:
     """Steps along a front of two objectives: between two of its candidates one has the worse `y` of both."""
     ordered = sorted(front)
     for i, (x, y) in enumerate(ordered):
         if i:
             before = ordered[i - 1]
-            worse = (max if sense == "minimize" else min)(before[1], y)
+            worse = (max if aim == "minimize" else min)(before[1], y)
             yield (before[0], worse) if worse == y else (x, worse)
         yield x, y

@@ -6,22 +6,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from archc.viz.plane import Plane, Point
-from archc.viz.search_scene import written
+from archc.viz.search_scene import search_scene, written
 from archc.viz.svg import Canvas
 
 _STYLE = """
 .cloud, .outside { stroke: #aab2bd; stroke-width: 2.5; stroke-linecap: round; } .outside { stroke: #e6b8b2; }
 .trial { fill: #7d8896; } .front { fill: #1769c2; } .edge { fill: none; stroke: #1769c2; stroke-width: 1.2; }
 .knee { fill: #f0a03c; stroke: #10141a; } .base { fill: none; stroke: #10141a; stroke-width: 2; }
+.limit-line { fill: none; stroke: #c0392b; stroke-dasharray: 5 4; }
 @media (prefers-color-scheme: dark) {
   .cloud { stroke: #4a5663; } .outside { stroke: #6b3f3c; } .trial { fill: #9aa7b5; } .front { fill: #7ab8ff; }
-  .edge { stroke: #7ab8ff; } .knee, .base { stroke: #e8edf3; }
+  .edge { stroke: #7ab8ff; } .limit-line { stroke: #ef8477; } .knee, .base { stroke: #e8edf3; }
 }"""
 _WIDTH, _LEFT, _TOP, _RIGHT, _BOTTOM = 820, 74, 64, 804, 440
 
 
-def search_picture(scene: Mapping[str, Any]) -> str:
-    """The picture as a file of its own."""
+def search_picture(results: Mapping[str, Any], run: str) -> str:
+    """The picture of the results in the folder `run`, as a file of its own."""
+    scene = search_scene(results, run)
     return _drawn(scene).svg(_BOTTOM + 44, f"{scene['name']}: the front", _STYLE)
 
 
@@ -71,6 +73,10 @@ class _Picture:
         for value, text in x.marks():
             canvas.text(self._x(value), _BOTTOM + 18, text, size=11, style="quiet", anchor="middle")
         canvas.path(f"M{_LEFT},{_BOTTOM} H{_RIGHT}", style="rule")
+        if x.limited_at is not None:
+            canvas.path(f"M{_LEFT + x.limited_at * (_RIGHT - _LEFT):.1f},{_TOP} V{_BOTTOM}", style="limit-line")
+        if y.limited_at is not None:
+            canvas.path(f"M{_LEFT},{_BOTTOM - y.limited_at * (_BOTTOM - _TOP):.1f} H{_RIGHT}", style="limit-line")
         canvas.text(16, _TOP - 14, y.title, size=12, width=788)
         canvas.text(_RIGHT, _BOTTOM + 36, x.title, size=12, anchor="end", width=500)
         canvas.text(16, _BOTTOM + 36, self.plane.left_out, size=11, style="quiet", width=260)

@@ -1,7 +1,7 @@
 """A finished search as plain data that is drawn: columns, candidates as rows of them, and what they are beside.
 
-A column is a figure (an objective, what a budget limits, a score of a rung) or a choice. Everything that is drawn of
-a search, on a terminal, as a picture or on a page, is drawn from here.
+A column is a figure (an objective, what a budget limits, a score of a rung) or a choice. An objective that is limited
+too is one column. Everything that is drawn of a search, on a terminal, as a picture or on a page, is drawn from here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from archc.units import format_params, format_size
 
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 OBJECTIVE, BUDGET, SCORE, CHOICE = "objective", "budget", "score", "choice"
 
 
@@ -20,13 +21,19 @@ def search_scene(results: Mapping[str, Any], run: str) -> dict[str, Any]:
     aims = {o["name"] for o in report["objectives"] if o["unit"] == SCORE}
     scored = dict.fromkeys(name for c in results["candidates"] for name in c.get("scores", {}))
     scores = [name for name in scored if name not in aims]
-    columns = [*_figures(report), *({"label": name, "text": name, "unit": "", "role": SCORE} for name in scores)]
+    limited = _limited_only(results)
+    columns = [
+        *_figures(report, limited),
+        *({"label": name, "text": name, "unit": "", "role": SCORE} for name in scores),
+    ]
     _tell_apart(columns)
     columns += [
         {"label": c["name"], "text": c["name"], "unit": "", "role": CHOICE, "values": c["values"], "base": c["base"]}
         for c in report["choices"]
     ]
-    rows = _Rows(report, scores)
+    rows = _Rows(report, limited, scores)
+    objectives = len(report["objectives"])
+    kept = [*range(objectives), *(objectives + i for i in limited)]
     return {
         "name": results["name"],
         "base": results["base"],
@@ -40,12 +47,11 @@ def search_scene(results: Mapping[str, Any], run: str) -> dict[str, Any]:
         "candidates": [{"name": c["name"], "front": c["front"], **rows.row(c)} for c in results["candidates"]],
         "base_row": rows.row(results["base_figures"]),
         "cloud": rows.cloud(report["cloud"], len(columns)),
-        "importance": report["importance"],
+        "importance": [report["importance"][i] for i in kept],
         "by_chance": report["by_chance"],
         "history": report["history"],
         "budgets": [
-            {**{key: b[key] for key in ("text", "unit", "limit", "broken", "alone", "slack")}}
-            for b in report["budgets"]
+            {key: b[key] for key in ("text", "unit", "limit", "broken", "alone", "slack")} for b in report["budgets"]
         ],
     }
 
@@ -67,6 +73,8 @@ def told(results: Mapping[str, Any]) -> Iterator[str]:
     ]
     if over:
         yield f"the base itself is not: {'; '.join(over)}"
+    if results.get("target"):
+        yield f"`{results['target']}` loads every candidate; left out for that: {len(results.get('excluded', ())):,}"
     yield f"on the front: {sum(c['front'] for c in results['candidates']):,}; knee {results['knee']}"
     yield from results.get("notes", ())
 
@@ -84,18 +92,36 @@ def written(unit: str, value: float | None) -> str:
     if unit in ("parameters", "FLOPs"):
         return format_params(value)
     if unit == "s":
-        return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.2f} ms"
+        factor, unit = next(scale for scale in _SECONDS if value >= scale[0] or scale[0] == 1e-6)
+        return f"{value / factor:.2f} {unit}"
     if unit not in ("", SCORE):
         return f"{value:,.1f} {unit}"
     return str(round(value)) if value == round(value) else f"{value:.4g}"
 
 
-def _figures(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _figures(report: Mapping[str, Any], limited: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Columns of objectives, with the limit of one that is limited, and of the other budgets."""
+    budgets = report["budgets"]
     for o in report["objectives"]:
-        yield {"label": o["name"], "text": o["text"], "unit": o["unit"], "role": OBJECTIVE, "sense": o["sense"]}
-    for b in report["budgets"]:
-        told = {"sense": b["sense"], "limit": b["limit"]}
-        yield {"label": b["name"], "text": b["text"], "unit": b["unit"], "role": BUDGET, **told}
+        made = {"label": o["name"], "text": o["text"], "unit": o["unit"], "role": OBJECTIVE, "aim": o["sense"]}
+        same = [b for i, b in enumerate(budgets) if i not in limited and b["name"] == o["name"]]
+        limits = {"sense": same[0]["sense"], "limit": same[0]["limit"]} if same else {}
+        yield made | limits
+    for b in (budgets[i] for i in limited):
+        limits = {"sense": b["sense"], "limit": b["limit"]}
+        yield {"label": b["name"], "text": b["text"], "unit": b["unit"], "role": BUDGET, **limits}
+
+
+def _limited_only(results: Mapping[str, Any]) -> list[int]:
+    """Which budgets limit a figure that is no objective: of the same name, and the same for every candidate."""
+    report, found = results["report"], []
+    everything = [results["base_figures"], *results["candidates"]]
+    for i, b in enumerate(report["budgets"]):
+        values = [_limited(b, c["violations"][i]) for c in everything]
+        named = [j for j, o in enumerate(report["objectives"]) if o["name"] == b["name"]]
+        if not any(values == [_short(c["values"][j]) for c in everything] for j in named):
+            found.append(i)
+    return found
 
 
 def _tell_apart(columns: Sequence[dict[str, Any]]) -> None:
@@ -131,12 +157,13 @@ def _axes(columns: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
 class _Rows:
     """Makes rows of columns: figures, scores, choices."""
 
-    def __init__(self, report: Mapping[str, Any], scores: Sequence[str]) -> None:
-        self.budgets, self.choices, self.scores = report["budgets"], report["choices"], scores
+    def __init__(self, report: Mapping[str, Any], limited: Sequence[int], scores: Sequence[str]) -> None:
+        self.budgets = [(i, report["budgets"][i]) for i in limited]
+        self.choices, self.scores = report["choices"], scores
 
     def row(self, candidate: Mapping[str, Any]) -> dict[str, Any]:
         """The row of a candidate, whether it is within the budgets, and what failed of it."""
-        limited = [_limited(b, v) for b, v in zip(self.budgets, candidate["violations"], strict=True)]
+        limited = [_limited(b, candidate["violations"][i]) for i, b in self.budgets]
         scored = [candidate.get("scores", {}).get(name) for name in self.scores]
         chosen = [candidate["point"][c["name"]] for c in self.choices]
         row = {"row": [*candidate["values"], *limited, *scored, *chosen], "fits": _fits(candidate["violations"])}
@@ -145,7 +172,7 @@ class _Rows:
 
     def cloud(self, cloud: Mapping[str, Any], columns: int) -> dict[str, Any]:
         """The sample by columns, choices as positions in their values; None for a score, which it has none of."""
-        limited = [[_limited(b, v) for v in row] for b, row in zip(self.budgets, cloud["violations"], strict=True)]
+        limited = [[_limited(b, v) for v in cloud["violations"][i]] for i, b in self.budgets]
         made = [*cloud["values"], *limited, *(None for _ in self.scores), *cloud["ranks"]]
         assert len(made) == columns
         fits = [int(_fits(row)) for row in zip(*cloud["violations"], strict=True)] or [1] * len(cloud["order"])
@@ -156,8 +183,12 @@ def _limited(budget: Mapping[str, Any], violation: float | None) -> float | None
     """The figure that breaks a budget by so much."""
     if violation is None:
         return None
-    value = budget["limit"] + (violation if budget["sense"] == "<=" else -violation)
-    return float(f"{value:.10g}")
+    return _short(budget["limit"] + (violation if budget["sense"] == "<=" else -violation))
+
+
+def _short(value: float | None) -> float | None:
+    """A figure without the last digits, which sums and differences do not agree on."""
+    return None if value is None else float(f"{value:.10g}")
 
 
 def _fits(violations: Sequence[float | None]) -> bool:

@@ -4,8 +4,7 @@ const SHOWN_CHOICES = 12;
 
 function drawImportance() {
   const names = choices.map((i) => columns[i].label);
-  const of = columns.filter((column) => column.role === "objective" || column.role === "budget");
-  const charts = data.importance.map((shares, i) => importanceChart(of[i], shares, names)).filter(Boolean);
+  const charts = data.importance.map((shares, i) => importanceChart(columns[i], shares, names)).filter(Boolean); // of objectives, then budgets
   byId("importance").replaceChildren(...charts);
   byId("importance-section").hidden = !charts.length;
 }

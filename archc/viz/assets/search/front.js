@@ -23,6 +23,7 @@ function drawFront() {
     "svg",
     { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${y.title} over ${x.title}`, "font-family": FONT },
     axisMarks(x, y, left, right, bottom),
+    limitLines(x, y, [left, top, right, bottom]),
     label(y.title, 8, 18, { width: width - 16 }),
     label(x.title, right, height - 8, { anchor: "end", width: width - 24 }),
     label(known(base) && !withBase ? "the base lies outside the picture" : "", 8, height - 8, { size: 11, style: "quiet", width: width / 3 }),
@@ -34,6 +35,13 @@ function drawFront() {
   );
   holder.replaceChildren(frontPlot.svg);
   markChosen();
+}
+
+// Limits of budgets, where they are to be seen.
+function limitLines(x, y, [left, top, right, bottom]) {
+  const [limitX, limitY] = [columns[view.x].limit, columns[view.y].limit];
+  const seen = (axis, limit) => limit !== undefined && limit >= axis.low && limit <= axis.high;
+  return [seen(x, limitX) ? `M${x.at(limitX)},${top} V${bottom}` : null, seen(y, limitY) ? `M${left},${y.at(limitY)} H${right}` : null].filter(Boolean).map((d) => shape("path", { d, class: "limit-line" }));
 }
 
 // Whether a value is no farther from the others than leaves them a good part of the picture.
@@ -64,7 +72,7 @@ function frontLine(place) {
   const aims = columns.map((column, i) => i).filter((i) => columns[i].role === "objective");
   if (aims.length !== 2 || !aims.includes(view.x) || !aims.includes(view.y) || view.x === view.y) return null;
   const ordered = trials.filter((point) => point.front).map(place).sort((a, b) => a[0] - b[0]);
-  const worse = columns[view.y].sense === "minimize" ? Math.min : Math.max; // pixels grow downwards
+  const worse = columns[view.y].aim === "minimize" ? Math.min : Math.max; // pixels grow downwards
   const steps = ordered.map(([x, y], i) => {
     if (!i) return `M${x},${y}`;
     const [beforeX, beforeY] = ordered[i - 1];

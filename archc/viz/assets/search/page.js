@@ -42,7 +42,7 @@ function prepareTable() {
 function sortTable(i) {
   const cells = [...byId("table").tHead.rows[0].cells];
   const was = cells[i].getAttribute("aria-sort");
-  const up = was ? was === "descending" : columns[i - 1]?.sense !== "maximize";
+  const up = was ? was === "descending" : columns[i - 1]?.aim !== "maximize";
   cells.forEach((cell, n) => (n === i ? cell.setAttribute("aria-sort", up ? "ascending" : "descending") : cell.removeAttribute("aria-sort")));
   const key = (row) => (i === 0 ? Number(row.dataset.i || -1) : pointOf(row).row[i - 1]);
   const sorted = rowsOfTable().sort((a, b) => {

@@ -14,7 +14,10 @@ function formatValue(column, value) {
   if (value === null || value === undefined) return "-";
   if (column.unit === "bytes") return formatSize(value);
   if (column.unit === "parameters" || column.unit === "FLOPs") return formatParams(value);
-  if (column.unit === "s") return value >= 1 ? `${value.toFixed(2)} s` : `${(value * 1e3).toFixed(2)} ms`;
+  if (column.unit === "s") {
+    const [factor, unit] = AXIS_UNITS.s.find(([size]) => value >= size) ?? AXIS_UNITS.s[2];
+    return `${(value / factor).toFixed(2)} ${unit}`;
+  }
   if (column.unit && column.unit !== "score") return `${value.toLocaleString("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 })} ${column.unit}`;
   return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));
 }
