@@ -11,10 +11,12 @@ from annotated_types import Ge, Gt
 from typing_extensions import Doc
 
 from archc.compress.sections import read_calibration, read_importance
+from archc.hub.checkpoint_dir import packed_weights
+from archc.hub.weights import weights_of
 from archc.importance.calibration import Sampling
 from archc.importance.measuring import Measuring
 from archc.ir.graph import Graph
-from archc.kernels.errors import SpecErrors, quoted, suggestion
+from archc.kernels.errors import ArchcError, SpecErrors, quoted, suggestion
 from archc.resolve import load
 from archc.search.budgets import Budget
 from archc.search.library import Library
@@ -88,9 +90,7 @@ def load_mip(file: Path, *, folder: Path | None = None) -> MipFile:
         raise in_order(errors)
     reader = _Reader(errors, folder)
     base, at = _model(top.base, folder), node.child("base") or node
-    graph = reader.tried(at, lambda: load(base))
-    if graph is not None and not Path(base).is_dir():
-        errors.append(at.error("`mip` measures replacements of layers: expected the folder of a model with weights"))
+    graph = reader.tried(at, lambda: _measurable(base))
     library, wrong = read_library(node.child("library"), graph) if graph is not None else (None, [])
     calibration, unread = read_calibration(node.child("calibration"), folder)
     importance, unscored = read_importance(node.child("importance"), folder)
@@ -118,6 +118,17 @@ def load_mip(file: Path, *, folder: Path | None = None) -> MipFile:
         source=file.read_text(encoding="utf-8"),
         folder=folder.resolve(),
     )
+
+
+def _measurable(base: str) -> Graph:
+    """The graph of a base. Raises ArchcError for one without weights, or whose units cannot be taken out."""
+    if not Path(base).is_dir():
+        wanted = "expected the folder of a model with weights"
+        raise ArchcError(f"`mip` measures replacements of layers: {wanted}, got `{load(base).name}`")
+    graph = weights_of(base).graph
+    if packed_weights(graph):
+        raise ArchcError(f"`{graph.name}` has weights that are stored in blocks, of which units cannot be taken out")
+    return graph
 
 
 def _budgets(reader: _Reader, node: Node | None, graph: Graph | None) -> Iterator[Budget]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from archc.searching.mip_run import Combination, FoundMip
-from archc.searching.table import _value
 from archc.terminal import console, plain_table
+from archc.viz.search_scene import written
 
 
 def print_mip(found: FoundMip, folder: Path) -> None:
@@ -20,7 +20,7 @@ def print_mip(found: FoundMip, folder: Path) -> None:
     heads = [f"{metric} predicted", "measured", *(b.figure.name for b in budgets)]
     table = plain_table("", *heads, numbers=tuple(heads))
     for name, one in rows(found):
-        figures = (_value(b.figure.unit, v) for b, v in zip(budgets, one.figures, strict=True))
+        figures = (written(b.figure.unit, v) for b, v in zip(budgets, one.figures, strict=True))
         measured = "failed" if one.measured.failed else f"{one.measured.loss:.4g}"
         table.add_row(name, f"{one.predicted:.4g}", measured, *figures)
     out.print(table)

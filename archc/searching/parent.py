@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.compress.fitting import unfitted
-from archc.compress.run import compressed
 from archc.fitted import write_fitted
 from archc.hub.stream import FittedFiles, file_sha256
 from archc.hub.weights import Weights
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 class Parent:
     """A model with its weights, the text that it is measured on, and scores that units are kept by.
 
-    What passes fit lies in files of `folder`, each fitted once. Raises UnsupportedError for packed weights."""
+    What passes fit lies in files of `folder`, each fitted once."""
 
     path: Path
     weights: Weights
@@ -49,9 +48,6 @@ class Parent:
     scores: Scores | None = None
     identity: str = ""
     _fits: dict[str, Pass] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        compressed(self.weights, Pipeline(()))
 
     @cached_property
     def held(self) -> Mapping[str, Tensor]:

@@ -28,6 +28,7 @@ from archc.searching.mip_run import run_mip
 from archc.searching.mip_table import ranges
 from archc.searching.pick import picked, recipe_text
 from archc.spec.load import load_spec
+from tests.hub.oracles import ORACLES, save
 
 SPEC = """
 archc: 1
@@ -140,6 +141,11 @@ def test_a_replacement_loses_what_the_compressed_model_loses(
     )
     assert row["loss"] > 0
     assert row["loss"] == pytest.approx(kl_of(folder / "ckpt", tmp_path / "out"), rel=1e-4)
+
+
+def test_results_as_json(run: Path, results: dict[str, Any], folder: Path) -> None:
+    told = archc("search", written(folder, FILE), "-o", run, "--json")
+    assert json.loads(told.stdout)["candidates"] == results["candidates"]
 
 
 def test_what_stays_loses_nothing(results: dict[str, Any]) -> None:
@@ -342,6 +348,7 @@ def test_a_target_leaves_out_what_its_runtime_does_not_load(folder: Path, tmp_pa
 BAD = {
     "base: ckpt": [
         ("base: nano", "search.yaml:3:7:"),
+        ("base: .", r"search.yaml:3:7: .* holds no weights"),
         ("base: tiny-hybrid", r"search.yaml:3:7: `mip` measures replacements .*: expected the folder"),
     ],
     "mlp: [keep, drop, linear": [
@@ -383,6 +390,13 @@ def test_errors_stand_where_they_are(folder: Path, tmp_path: Path, old: str, new
         (tmp_path / name).symlink_to(folder / name)
     with pytest.raises(SpecErrors, match=message):
         load_mip(written(tmp_path, FILE.replace(old, new, 1)))
+
+
+def test_packed_weights_are_refused(tmp_path: Path) -> None:
+    save(ORACLES["gpt_oss-mxfp4"], tmp_path / "hf")
+    text = FILE.replace("base: ckpt", "base: hf")
+    with pytest.raises(SpecErrors, match=r"search.yaml:3:7: .* weights that are stored in blocks"):
+        load_mip(written(tmp_path, text))
 
 
 @pytest.mark.parametrize("part", ["library", "budgets"])
