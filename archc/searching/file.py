@@ -15,7 +15,7 @@ from archc.hardware import load_hardware
 from archc.importance.measuring import Measuring
 from archc.ir.graph import LAYERS
 from archc.ir.workload import FormatChoice, Workload
-from archc.kernels.errors import ArchcError, SpecError, UnitError
+from archc.kernels.errors import ArchcError, SpecError, UnitError, quoted, suggestion
 from archc.resolve import load
 from archc.search.budgets import Budget, Objective
 from archc.search.choices import Choice, Space, count, size
@@ -24,6 +24,7 @@ from archc.search.samplers import SAMPLERS
 from archc.searching.rungs import RUNGS, RungOptions
 from archc.spec.choice import choose
 from archc.spec.fields import record_model
+from archc.targets import TARGETS
 from archc.units import parse_count, parse_params, parse_size
 from archc.yamlfile import Node, in_order, load_yaml, read_yaml, shown, validate
 
@@ -60,6 +61,7 @@ class SearchFile:
     options: Annotated[Mapping[str, Any], Doc("of the sampler")] = field(default_factory=dict)
     trials: Annotated[int, Doc("of a sampler of Optuna's")] = 100
     target: Annotated[str | None, Doc("the runtime that must load every candidate: see `archc check`")] = None
+    tp: Annotated[int, Doc("tensor-parallel size that the target's rules are taken at")] = 1
     candidates: Annotated[int, Doc("how many are proposed")] = 10_000
     keep: Annotated[int, Doc("how many become trials: the front, and then the best by each objective in turn")] = 200
     seed: int = 0
@@ -98,10 +100,13 @@ def load_search(file: Path, *, folder: Path | None = None) -> SearchFile:
     space = reader.space(node, graph, ranking) if graph is not None else None
     if not objectives and not any(e for e in errors if "objective" in str(e)):
         errors.append(node.error("`objectives`: expected at least one, such as `minimize memory.resident`"))
+    if top.target is not None and top.target not in TARGETS:
+        at = node.child("target") or node
+        errors.append(at.error(f"unknown target {quoted(top.target)}{suggestion(top.target, TARGETS)}"))
     if errors or space is None:
         raise in_order(errors)
     known: dict[str, Any] = {k: getattr(top, k) for k in ("archc_search", "name", "candidates", "keep", "seed")}
-    known |= {k: getattr(top, k) for k in ("by", "trials", "target")}
+    known |= {k: getattr(top, k) for k in ("by", "trials", "target", "tp")}
     known |= {"ranking": ranking, "budgets": budgets, "objectives": objectives, "space": space, "rungs": rungs}
     known |= {"importance": importance, "sampler": sampler, "options": options, "base": _model(top.base, folder)}
     return SearchFile(**known, source=file.read_text(encoding="utf-8"), folder=folder.resolve())

@@ -27,6 +27,7 @@ from archc.search.sweep import Swept, sweep
 from archc.searching.base import Base
 from archc.searching.file import SWEEP, SearchFile
 from archc.searching.folder import FILE, STUDY, VERSION, write_results
+from archc.searching.target import Excluded, refused, restricted
 from archc.searching.trials import ScoreFiles, base_of, ladder, run_trials
 
 
@@ -57,6 +58,7 @@ class Found:
     best: str
     seconds: float
     report: Mapping[str, Any]
+    excluded: tuple[Excluded, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What `archc best` and the report need, as plain data."""
@@ -78,6 +80,8 @@ class Found:
             "rungs": [{"name": rung.name, "keep": rung.keep} for rung in self.search.rungs],
             "base_figures": _json(self.base),
             "candidates": [_json(c) for c in self.candidates],
+            "target": self.search.target,
+            "excluded": [{"what": one.what, "why": one.why} for one in self.excluded],
             "report": self.report,
         }
 
@@ -87,6 +91,10 @@ def run_search(search: SearchFile, folder: Path) -> Found:
 
     Raises SearchError where no candidate is within the budgets, and where the folder holds another search."""
     began = time.monotonic()
+    excluded: tuple[Excluded, ...] = ()
+    if search.target is not None:
+        space, excluded = restricted(search.space, search.target, search.tp)
+        search = replace(search, space=space)
     folder.mkdir(parents=True, exist_ok=True)
     study = open_study(open_storage(folder / STUDY), search.name, search.objectives, fingerprint(search))
     write_whole(folder / FILE, search.source)
@@ -108,7 +116,12 @@ def run_search(search: SearchFile, folder: Path) -> Found:
     candidates = tuple(
         _candidate(f"{search.name}-{i + 1}", kept, int(at), on_front=i < count) for i, at in enumerate(chosen)
     )
-    name = next(c.name for c, at in zip(candidates, chosen, strict=True) if at == bend)
+    if search.target is not None:
+        candidates, more = _loaded(search, candidates, search.target)
+        excluded += more
+    front_names = [c.name for c in candidates if c.on_front]
+    name = f"{search.name}-{int(np.flatnonzero(chosen == bend)[0]) + 1}"
+    name = name if name in front_names else candidates[0].name
     candidates = _climbed(candidates, rungs, base)
     if search.sampler == SWEEP and not study.trials:
         record(
@@ -121,7 +134,7 @@ def run_search(search: SearchFile, folder: Path) -> Found:
     told = report(search.space, search.budgets, search.objectives, swept, feasible[chosen[:count]])
     itself = _itself(search, meter, base, rungs)
     top = _highest(candidates, [rung.name for rung in search.rungs]) or name
-    made = Found(search, swept, candidates, itself, name, top, time.monotonic() - began, told)
+    made = Found(search, swept, candidates, itself, name, top, time.monotonic() - began, told, excluded)
     write_results(folder, made.to_json())
     return made
 
@@ -138,6 +151,17 @@ def _swept(search: SearchFile, meter: Meter) -> Swept:
             meter=meter,
             tell=lambda block, _: advance(block.values.shape[1]),
         )
+
+
+def _loaded(
+    search: SearchFile, candidates: Sequence[Candidate], target: str
+) -> tuple[tuple[Candidate, ...], tuple[Excluded, ...]]:
+    """The candidates that the runtime loads, and those it does not. Raises SearchError where it loads none."""
+    why = {c.name: refused(search.space, c.point, target, search.tp) for c in candidates}
+    kept = tuple(c for c in candidates if not why[c.name])
+    if not kept:
+        raise SearchError(f"`{target}` loads none of the candidates; the first: {next(iter(why.values()))}")
+    return kept, tuple(Excluded(name, reason) for name, reason in why.items() if reason)
 
 
 def _climbed(candidates: Sequence[Candidate], rungs: Sequence[Rung], base: Base) -> tuple[Candidate, ...]:

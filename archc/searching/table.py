@@ -41,6 +41,9 @@ def summary(found: Found) -> Iterator[str]:
     if any(v > 0 for v in found.base.violations):
         over = ", ".join(str(b) for b, v in zip(found.search.budgets, found.base.violations, strict=True) if v > 0)
         yield f"the base itself is not: {over}"
+    if found.search.target:
+        first = f", such as {found.excluded[0]}" if found.excluded else ""
+        yield f"`{found.search.target}` loads them; left out: {len(found.excluded)}{first}"
     yield f"on the front: {len(front):,}; knee {found.knee}"
 
 
