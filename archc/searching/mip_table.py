@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from archc.searching.mip_run import Combination, FoundMip
+from archc.searching.mip_found import Combination, FoundMip
 from archc.terminal import console, plain_table
 from archc.viz.search_scene import written
 
