@@ -8,20 +8,21 @@ every tensor of a shard in memory.
 
 from __future__ import annotations
 
-import functools
 import json
 import math
-from collections import Counter
+import os
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from archc.ir.weight_eval import TORCH_DTYPES, dtype_name
+from archc.ir.weight_eval import TORCH_DTYPES, dtype_name, empty
 from archc.ir.weight_formats import DTYPE_BYTES, Shape
 from archc.ir.weight_index import Index
 from archc.kernels.errors import WeightError
@@ -38,6 +39,9 @@ CODE_OF = {name: code for code, name in CODES.items()}
 METADATA = "__metadata__"
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
 MAX_RANK = 64  # of a torch tensor
+WORKERS = 2  # threads that make and write blocks
+SKIPPED = memoryview(bytearray(2**16))  # where the bytes between the rows of one read go; nobody looks at them
+MAX_BUFFERS = os.sysconf("SC_IOV_MAX")  # of one read
 
 
 @dataclass(frozen=True)
@@ -61,36 +65,51 @@ class Stored:
         return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
 
     def read(self, rows: Index | None = None) -> Tensor:
-        """The tensor, or `rows` of its first axis in their order (they may repeat); reads nothing else."""
+        """The tensor, or `rows` of its first axis in their order (they may repeat); reads little else."""
         if rows is not None and (not self.shape or rows.end > self.shape[0]):
             raise WeightError(f"{self.file}: `{self.name}` of shape {list(self.shape)} has no row {rows.end - 1}")
         shape = self.shape if rows is None else (len(rows), *self.shape[1:])
-        data = torch.empty(math.prod(shape) * DTYPE_BYTES[self.dtype], dtype=torch.uint8)
+        value = empty(shape, TORCH_DTYPES[self.dtype])
         with self.file.open("rb", buffering=0) as f:
-            for at, start, count in self._spans(rows):
-                self._fill(f, data.numpy().data[at : at + count], start)
-        return data.view(TORCH_DTYPES[self.dtype]).reshape(shape)
+            for start, targets in self._reads(rows, value.reshape(-1).view(torch.uint8).numpy().data):
+                self._fill(f.fileno(), targets, start)
+        return value
 
-    def _spans(self, rows: Index | None) -> Iterator[tuple[int, int, int]]:
-        """(offset in the result, offset in the file, bytes) of every stretch to read."""
+    def _reads(self, rows: Index | None, target: memoryview) -> Iterator[tuple[int, list[memoryview]]]:
+        """(offset in the file, buffers for the bytes from there) of each read.
+
+        Rows near each other share one with what lies between them: to skip that takes longer than to copy it."""
         if rows is None:
-            yield 0, self.start, self.nbytes
+            yield self.start, [target]
             return
-        at = 0
-        for run in rows.runs():
-            whole = run.step == 1
-            for row in (run.start,) if whole else run.positions().tolist():
-                count = self.row_bytes * (run.count if whole else 1)
-                yield at, self.start + row * self.row_bytes, count
-                at += count
+        first = np.flatnonzero(np.diff(rows.positions, prepend=-2) != 1)  # of every stretch of rows in a row
+        starts = self.start + rows.positions[first] * self.row_bytes
+        counts = np.diff(first, append=len(rows)) * self.row_bytes
+        begin = end = 0
+        targets: list[memoryview] = []
+        for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+            if 0 < len(targets) < MAX_BUFFERS - 1 and 0 <= start - end <= len(SKIPPED):
+                targets.append(SKIPPED[: start - end])
+            else:
+                if targets:
+                    yield begin, targets
+                begin, targets = start, []
+            targets.append(target[:count])
+            target, end = target[count:], start + count
+        if targets:
+            yield begin, targets
 
-    def _fill(self, f: FileIO, target: memoryview, start: int) -> None:
-        f.seek(start)
-        while len(target):
-            count = f.readinto(target)
+    def _fill(self, file: int, targets: list[memoryview], start: int) -> None:
+        targets = [t for t in targets if len(t)]
+        while targets:
+            count = os.preadv(file, targets, start)
             if not count:
                 raise WeightError(f"{self.file}: ended while reading `{self.name}`; was it changed?")
-            target = target[count:]
+            start += count
+            while targets and count >= len(targets[0]):
+                count -= len(targets.pop(0))
+            if count:
+                targets[0] = targets[0][count:]
 
 
 # -- reading headers ---------------------------------------------------------------------------------------------------
@@ -194,13 +213,21 @@ def _layout_problems(found: Sequence[Stored], data_start: int, size: int) -> lis
 
 
 @dataclass(frozen=True)
+class Block:
+    """Rows of a tensor that are yet to be made, by `make`, in any thread and whatever the order of blocks."""
+
+    nbytes: int
+    make: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
 class Outgoing:
-    """One tensor to write: `pieces` gives it as blocks of rows, in order, when its turn comes."""
+    """One tensor to write: `pieces` gives its rows in order, made or to be made, when its turn comes."""
 
     name: str
     dtype: str
     shape: Shape
-    pieces: Callable[[], Iterable[Tensor]]
+    pieces: Callable[[], Iterable[Tensor | Block]]
 
     @classmethod
     def of(cls, name: str, tensor: Tensor) -> Outgoing:
@@ -216,14 +243,28 @@ class Outgoing:
 def write_file(file: Path, tensors: Sequence[Outgoing], metadata: Mapping[str, str]) -> None:
     """One safetensors file. Raises WeightError when a tensor turns out other than it was announced.
 
-    Wider types come first, as the safetensors package does it, so that every tensor is aligned."""
+    Wider types come first, as the safetensors package does it, so that every tensor is aligned. A block is made and
+    written by one thread, where it belongs, while others read or write theirs."""
     ordered = sorted(tensors, key=lambda t: -DTYPE_BYTES[t.dtype])
-    with file.open("wb") as f:
-        f.write(_header(ordered, metadata))
+    header = _header(ordered, metadata)
+    with file.open("wb", buffering=0) as f, ThreadPoolExecutor(WORKERS) as pool:
+        _write(f.fileno(), header, 0)
+        at = len(header)
+        running: deque[Future[None]] = deque()
         for tensor in ordered:
-            written = sum(map(functools.partial(_write_piece, f, tensor), tensor.pieces()))
-            if written != tensor.nbytes:
-                raise WeightError(f"`{tensor.name}` came to {written} bytes, announced were {tensor.nbytes}")
+            end = at + tensor.nbytes
+            for piece in tensor.pieces():
+                if isinstance(piece, Block):
+                    running.append(pool.submit(_write_piece, f.fileno(), tensor, piece, at))
+                else:
+                    _write_piece(f.fileno(), tensor, piece, at)
+                at += piece.nbytes
+                while len(running) > 2 * WORKERS:
+                    running.popleft().result()
+            if at != end:
+                raise WeightError(f"`{tensor.name}` came to {at - end} bytes more than the {tensor.nbytes} announced")
+        for block in running:
+            block.result()
 
 
 def _header(tensors: Sequence[Outgoing], metadata: Mapping[str, str]) -> bytes:
@@ -238,12 +279,19 @@ def _header(tensors: Sequence[Outgoing], metadata: Mapping[str, str]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _write_piece(f: IO[bytes], tensor: Outgoing, piece: Tensor) -> int:
-    if dtype_name(piece) != tensor.dtype or tuple(piece.shape[1:]) != tensor.shape[1:]:
+def _write_piece(file: int, tensor: Outgoing, piece: Tensor | Block, start: int) -> None:
+    value = piece.make() if isinstance(piece, Block) else piece
+    if dtype_name(value) != tensor.dtype or value.shape[1:] != tensor.shape[1:] or value.nbytes != piece.nbytes:
         raise WeightError(
-            f"`{tensor.name}` came as {dtype_name(piece)} {list(piece.shape)}, "
-            f"announced was {tensor.dtype} {list(tensor.shape)}"
+            f"`{tensor.name}` came as {dtype_name(value)} {list(value.shape)}, {piece.nbytes} bytes of "
+            f"{tensor.dtype} {list(tensor.shape)} were announced"
         )
-    raw = piece.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    f.write(raw.numpy().data)
-    return raw.numel()
+    _write(file, value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, start)
+
+
+def _write(file: int, data: bytes | memoryview, start: int) -> None:
+    """All of `data`, which one call may not take (2 GiB are too many)."""
+    rest = memoryview(data)
+    while rest:
+        count = os.pwrite(file, rest, start)
+        rest, start = rest[count:], start + count

@@ -1,7 +1,7 @@
 """Running a WeightMap over a checkpoint on disk: bounded memory, sharded output, whole or not at all.
 
-Parameters are made one after the other, large ones in blocks of rows wherever that reads nothing twice; of the
-source only the rows that the normalised expressions name are read.
+Parameters are made in blocks of rows, several at a time, wherever that reads little twice; of the source only the rows
+that the normalised expressions name are read.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from torch import Tensor
 
 from archc.hub.checkpoint import SHARD_BYTES, Checkpoint, staged, write_shards, write_tensors
-from archc.hub.safetensors_io import Outgoing, Stored, read_header
+from archc.hub.safetensors_io import Block, Outgoing, Stored, read_header
 from archc.ir import weight_expr as w
 from archc.ir.weight_eval import evaluate
 from archc.ir.weight_formats import DTYPE_BYTES
@@ -28,9 +26,9 @@ from archc.kernels.errors import WeightError, suggestion
 from archc.progress import bar
 
 # Larger parameters are made in blocks of rows of about this size (at least one row); arithmetic on bf16 holds a block
-# some six times. Larger blocks are no faster.
-BLOCK_BYTES = 1 * 2**20
-WORKERS, AHEAD = 2, 2  # threads that make blocks, and how many blocks are being made or wait to be written
+# some six times. Larger blocks are no faster, and smaller ones cost as much to hand to a thread as to make.
+BLOCK_BYTES = 2 * 2**20
+SMALL_BYTES = 2**16  # what is smaller is not handed over
 # Blocks may together read this much more than the whole does.
 REREAD = 1.25
 
@@ -66,8 +64,8 @@ def run_into(
     weight_map.check(source.names)
     shapes, dtypes = weight_map.shapes(source.shapes), weight_map.dtypes(source.dtypes)
     total = sum(math.prod(shapes[n]) * DTYPE_BYTES[dtypes[n]] for n in shapes)
-    with bar("weights", total, unit="bytes") as advance, ThreadPoolExecutor(WORKERS) as pool:
-        maker = _Maker(source, FittedFiles(files).read, advance, pool)
+    with bar("weights", total, unit="bytes") as advance:
+        maker = _Maker(source, FittedFiles(files).read, advance)
         tensors = (
             Outgoing(name, dtypes[name], shapes[name], functools.partial(maker.pieces, expr))
             for name, expr in weight_map.params.items()
@@ -86,42 +84,39 @@ class _Maker:
         source: Checkpoint,
         read_file: Callable[[w.File], Tensor],
         advance: Callable[[int], None],
-        pool: ThreadPoolExecutor,
     ) -> None:
         self.source, self.read_file, self.advance = source, read_file, advance
-        self.pool = pool
 
-    def pieces(self, expr: w.WeightExpr) -> Iterator[Tensor]:
-        """The value of `expr` as blocks of rows, in order; the next ones are made while one is written."""
+    def pieces(self, expr: w.WeightExpr) -> Iterator[Tensor | Block]:
+        """The value of `expr` as blocks of rows; at once where it is small, or large and has to be made whole."""
         blocks = self.blocks(expr)
-        if len(blocks) == 1:
-            yield (value := self.made(blocks[0]))
-            self.advance(value.nbytes)
+        if len(blocks) == 1 and not SMALL_BYTES <= self.nbytes(blocks[0]) <= BLOCK_BYTES:
+            yield self.made(blocks[0])
             return
-        waiting = deque(self.pool.submit(self.made, block) for block in blocks[:AHEAD])
-        for block in [*blocks[AHEAD:], *[None] * len(waiting)]:
-            yield (value := waiting.popleft().result())
-            self.advance(value.nbytes)
-            del value  # before the next one is made
-            if block is not None:
-                waiting.append(self.pool.submit(self.made, block))
+        for block in blocks:
+            yield Block(self.nbytes(block), functools.partial(self.made, block))
 
     def made(self, expr: w.WeightExpr) -> Tensor:
         """The value of a block."""
-        return evaluate(expr, self.source.read, self.read_file)
+        value = evaluate(expr, self.source.read, self.read_file)
+        self.advance(value.nbytes)
+        return value
 
     def blocks(self, expr: w.WeightExpr) -> list[w.WeightExpr]:
         """Normalised expressions of the row blocks of `expr`: one when it is small or several would read much twice."""
         normaliser = Normaliser(self.source.shapes)
         expr = normaliser.run(expr)
-        shape, dtype = w.shape(expr, self.source.shapes), w.dtype(expr, self.source.dtypes)
-        nbytes = math.prod(shape) * DTYPE_BYTES[dtype]
+        shape, nbytes = w.shape(expr, self.source.shapes), self.nbytes(expr)
         if not shape or nbytes <= BLOCK_BYTES:
             return [expr]
         rows = max(BLOCK_BYTES * shape[0] // nbytes, 1)
         starts = range(0, shape[0], rows)
         blocks = [normaliser.take(expr, 0, Index(range(a, min(a + rows, shape[0])))) for a in starts]
         return blocks if sum(map(self.cost, blocks)) <= REREAD * self.cost(expr) else [expr]
+
+    def nbytes(self, expr: w.WeightExpr) -> int:
+        """Bytes of the value of `expr`."""
+        return math.prod(w.shape(expr, self.source.shapes)) * DTYPE_BYTES[w.dtype(expr, self.source.dtypes)]
 
     def cost(self, expr: w.WeightExpr) -> int:
         """Bytes that evaluating `expr` reads or draws."""
