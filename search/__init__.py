@@ -1,1 +1,1 @@
-"""Search: spaces, budgets, objectives and samplers over architectures. Empty until the search issue fills it."""
+"""Search: spaces around a model, budgets, objectives, sweeps, samplers, the ladder of scores, one variant a layer."""

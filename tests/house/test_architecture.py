@@ -21,10 +21,10 @@ import pytest
 import archc.ir.op, archc.passes
 from archc.testing import OpContract, example_ops
 from archc.testing.contracts import op_id
-from archc.testing.pass_contract import PassContract, example_passes
+from archc.testing.pass_contract import PassContract, cases
 
 OPS = [op for op in example_ops() if op.kind == "short_conv"]
-PASSES = [one for one in example_passes() if one.name == "narrow-mlp"]
+PASSES = [case for case in cases() if case.one.name == "narrow-mlp"]
 assert len(OPS) == 2 and len(PASSES) == 1
 
 
@@ -32,7 +32,7 @@ assert len(OPS) == 2 and len(PASSES) == 1
 class TestOp(OpContract): ...
 
 
-@pytest.mark.parametrize("one", PASSES, ids=str)
+@pytest.mark.parametrize("case", PASSES, ids=str)
 class TestPass(PassContract): ...
 """
 
