@@ -22,8 +22,9 @@ class Axis:
 
     @property
     def name(self) -> str:
-        """`mlp d_ff`, or the role alone."""
-        return f"{self.kind} {self.role}" if self.kind else self.role
+        """`mlp d_ff`, or the role alone; `mamba2 head_dim, each` in rows of the dim that could have its own."""
+        role, per, _ = self.role.partition(" per ")
+        return " ".join(filter(None, (self.kind, f"{role}, each" if per else role)))
 
     @property
     def sizes(self) -> str:
