@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from archc.progress import PATIENCE_S
 from archc.search.budgets import Measured, Objective, losses
 from archc.search.front import front
+from archc.search.ladder import Candidate, Rung
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -146,6 +147,65 @@ class SweepWatch:
         joined = np.concatenate([self._front, *fits], axis=1)
         self._front = joined[:, front(joined)]
         return self._front.shape[1]
+
+
+class TrialWatch:
+    """Tells a Live of trials, those of before included: what `archc.searching.trials.run_trials` takes as `tell`."""
+
+    def __init__(self, live: Live, objectives: Sequence[Objective], before: Iterable[Any] = ()) -> None:
+        self.live, self.objectives = live, objectives
+        self.done = self.complete = self.fits = 0
+        self._front = np.empty((len(objectives), 0))
+        self._best: list[tuple[float, int]] = [(np.inf, 0)] * len(objectives)
+        for trial in before:
+            self._hear(trial)
+
+    def __call__(self, trial: Any) -> None:
+        """A trial that has finished."""
+        self._hear(trial)
+        best = [
+            f"{objective}: {loss if objective.sense == 'minimize' else -loss:.6g} (trial {number})"
+            for objective, (loss, number) in zip(self.objectives, self._best, strict=True)
+            if loss < np.inf
+        ]
+        share = self.fits / self.complete if self.complete else None
+        self.live.update(self.done, feasible=share, front=self._front.shape[1], best=best)
+
+    def _hear(self, trial: Any) -> None:
+        self.done += 1
+        if trial.values is None:  # it has failed
+            return
+        self.complete += 1
+        if any(v > 0 for v in trial.user_attrs["violations"].values()):
+            return
+        self.fits += 1
+        made = losses(self.objectives, np.array(trial.values, dtype=np.float64)[:, None])
+        joined = np.concatenate([self._front, made], axis=1)
+        self._front = joined[:, front(joined)]
+        self._best = [min(old, (float(new), trial.number)) for old, new in zip(self._best, made[:, 0], strict=True)]
+
+
+class RungWatch:
+    """Tells a Live of candidates that climb: what `archc.search.ladder.climb` takes as `tell`."""
+
+    def __init__(self, live: Live, totals: Mapping[str, int]) -> None:
+        """`totals` is how many candidates each rung scores at most, by its name."""
+        self.live, self.totals = live, totals
+        self._done = 0
+        self._best: dict[str, tuple[float, str]] = {}
+
+    def __call__(self, rung: Rung, candidate: Candidate) -> None:
+        """A candidate that has been scored on a rung, or has failed there."""
+        name = rung.scorer.name
+        if self.live.stage != name:
+            self._done = 0
+            self.live.begin(name, self.totals[name])
+        self._done += 1
+        if name in candidate.scores:
+            made = (candidate.scores[name], candidate.name)
+            self._best[name] = min(self._best.get(name, made), made)
+        best = [f"{rung_name}: {score:.6g} ({who})" for rung_name, (score, who) in self._best.items()]
+        self.live.update(self._done, best=best)
 
 
 def _duration(seconds: float) -> str:

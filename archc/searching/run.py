@@ -15,18 +15,19 @@ import numpy.typing as npt
 
 from archc.kernels.errors import SearchError
 from archc.outfile import write_whole
-from archc.progress import bar
 from archc.search.budgets import Measured, losses, measured, named
 from archc.search.choices import Point
 from archc.search.figures import Meter, Score
 from archc.search.front import front, knee
 from archc.search.ladder import Rung, climb, scored
+from archc.search.optimise import counted
 from archc.search.report import report
 from archc.search.study import open_storage, open_study, record
 from archc.search.sweep import Swept, sweep
 from archc.searching.base import Base
 from archc.searching.file import SWEEP, SearchFile
 from archc.searching.folder import FILE, STUDY, VERSION, write_results
+from archc.searching.live import Live, RungWatch, SweepWatch, TrialWatch
 from archc.searching.target import Excluded, refused, restricted
 from archc.searching.trials import ScoreFiles, base_of, ladder, run_trials
 
@@ -103,8 +104,10 @@ def run_search(search: SearchFile, folder: Path) -> Found:
     if search.sampler == SWEEP:
         swept = _swept(search, meter)
     else:
-        with bar("trials", search.trials) as advance:
-            swept = run_trials(search, study, base, rungs, meter, lambda _: advance(1))
+        before = list(counted(study))
+        with Live(search.name, search.trials, stage="trials", done=len(before)) as live:
+            watch = TrialWatch(live, search.objectives, before)
+            swept = run_trials(search, study, base, rungs, meter, watch)
     found = swept.found
     feasible = np.flatnonzero(found.feasible)
     if not len(feasible):
@@ -122,7 +125,7 @@ def run_search(search: SearchFile, folder: Path) -> Found:
     front_names = [c.name for c in candidates if c.on_front]
     name = f"{search.name}-{int(np.flatnonzero(chosen == bend)[0]) + 1}"
     name = name if name in front_names else candidates[0].name
-    candidates = _climbed(candidates, rungs, base)
+    candidates = _climbed(search.name, candidates, rungs, base)
     if search.sampler == SWEEP and not study.trials:
         record(
             study,
@@ -140,8 +143,8 @@ def run_search(search: SearchFile, folder: Path) -> Found:
 
 
 def _swept(search: SearchFile, meter: Meter) -> Swept:
-    """Rung 0, with a bar."""
-    with bar("candidates", min(search.candidates, search.space.size)) as advance:
+    """Rung 0, shown while it runs."""
+    with Live(search.name, min(search.candidates, search.space.size), stage="candidates") as live:
         return sweep(
             search.space,
             search.budgets,
@@ -149,7 +152,7 @@ def _swept(search: SearchFile, meter: Meter) -> Swept:
             candidates=search.candidates,
             seed=search.seed,
             meter=meter,
-            tell=lambda block, _: advance(block.values.shape[1]),
+            tell=SweepWatch(live, search.objectives),
         )
 
 
@@ -164,13 +167,15 @@ def _loaded(
     return kept, tuple(Excluded(name, reason) for name, reason in why.items() if reason)
 
 
-def _climbed(candidates: Sequence[Candidate], rungs: Sequence[Rung], base: Base) -> tuple[Candidate, ...]:
+def _climbed(name: str, candidates: Sequence[Candidate], rungs: Sequence[Rung], base: Base) -> tuple[Candidate, ...]:
     """The candidates with the scores of the rungs that they reach."""
     if not rungs:
         return tuple(candidates)
     cache, asked = ScoreFiles.shared(), [base.candidate(c.name, c.point) for c in candidates]
-    with bar("scores", len(asked) + sum(min(r.keep, len(asked)) for r in rungs[:-1])) as advance:
-        reached = climb(asked, rungs, cache, lambda *_: advance(1))
+    climbing = [len(asked), *(min(rung.keep, len(asked)) for rung in rungs[:-1])]
+    totals = {rung.scorer.name: most for rung, most in zip(rungs, climbing, strict=True)}
+    with Live(name, len(asked)) as live:
+        reached = climb(asked, rungs, cache, RungWatch(live, totals))
     return tuple(replace(c, scores=s.scores, failed=s.failed) for c, s in zip(candidates, reached, strict=True))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ from rich.console import Console
 from archc.hardware import load_hardware
 from archc.ir.workload import Workload
 from archc.search.budgets import Measured, Objective
-from archc.search.figures import Figure, Setting
-from archc.searching.live import Live, SweepWatch
+from archc.search.figures import Figure, Score, Setting
+from archc.search.ladder import Candidate, Rung, climb
+from archc.searching.live import Live, RungWatch, SweepWatch, TrialWatch
 
 
 class Clock:
@@ -90,3 +93,59 @@ def test_a_sweep_tells_of_its_front(blocks: int) -> None:
         clock.now += 60
         watch(Measured({}, over[:, part], values[:, part]), len(part) // 2)
     assert (live.done, live.front, live.feasible) == (8, 4, 0.5)
+
+
+def test_trials_tell_of_the_front_and_of_the_best() -> None:
+    at = Setting(Workload.of(context=1024), hardware=load_hardware("a10g"))
+    objectives = [Objective(Figure("params.total", at), "maximize"), Objective(Score("loss"), "minimize")]
+
+    def trial(number: int, values: list[float] | None, over: float = -1.0) -> SimpleNamespace:
+        return SimpleNamespace(number=number, values=values, user_attrs={"violations": {"params.active": over}})
+
+    clock = Clock()
+    live = Live("tpe", 8, out=console(), clock=clock, done=2)
+    watch = TrialWatch(live, objectives, [trial(0, [10.0, 3.0]), trial(1, [20.0, 4.0])])
+    clock.now += 10
+    for one in (trial(2, [15.0, 2.5]), trial(3, [99.0, 0.1], over=1.0), trial(4, None), trial(5, [15.0, 9.0])):
+        watch(one)
+    assert (live.done, live.front) == (6, 2)
+    assert live.line == "tpe: 6 of 8, 80% within the budgets, 2 on the front, 5 s left"
+    assert list(live.best) == [f"{objectives[0]}: 20 (trial 1)", f"{objectives[1]}: 2.5 (trial 2)"]
+
+
+def test_rungs_are_counted_one_by_one() -> None:
+    out, clock = console(), Clock()
+    clock_steps: list[str] = []
+    with Live("ladder", 3, out=out, clock=clock) as live:
+        rungs = [Rung(Lengths(name), keep) for name, keep in (("proxy", 2), ("zero_shot", 1))]
+        watch = RungWatch(live, {"proxy": 3, "zero_shot": 2})
+
+        def tell(rung: Rung, candidate: Candidate) -> None:
+            watch(rung, candidate)
+            clock_steps.append(live.line.partition(",")[0])
+
+        climb([Candidate(name, {}, name, "") for name in ("bbb", "a", "cc")], rungs, Nothing(), tell)
+    of_zero_shot = [f"ladder zero_shot: {n} of 2" for n in (1, 2)]
+    assert clock_steps == [*(f"ladder proxy: {n} of 3" for n in (1, 2, 3)), *of_zero_shot]
+    assert list(live.best) == ["proxy: 1 (a)", "zero_shot: 1 (a)"]
+
+
+@dataclass
+class Lengths:
+    """A scorer: how long a candidate's name is."""
+
+    name: str
+    identity: str = ""
+
+    def score(self, candidate: Candidate) -> float:
+        return float(len(candidate.name))
+
+
+class Nothing:
+    """A cache that keeps nothing."""
+
+    def get(self, key: str) -> float | None:
+        return None
+
+    def put(self, key: str, score: float) -> None:
+        pass
