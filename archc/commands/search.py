@@ -22,20 +22,15 @@ def search(
     from archc.searching.file import load_search
     from archc.searching.mip_file import is_mip
     from archc.searching.run import run_search
-    from archc.searching.table import print_found
+    from archc.viz.search_terminal import show_search
 
     if is_mip(file):
         _search_variants(file, output, as_json)
         return
     asked = load_search(file)
     folder = output or Path("runs") / "search" / asked.name
-    found = run_search(asked, folder)
-    if as_json:
-        import json
-
-        typer.echo(json.dumps(found.to_json()))
-        return
-    print_found(found, folder)
+    run_search(asked, folder)
+    show_search(folder, as_json=as_json)
 
 
 def _search_variants(file: Path, output: Path | None, as_json: bool) -> None:

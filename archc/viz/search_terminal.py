@@ -102,10 +102,12 @@ def _fits(out: Console, scene: Mapping[str, Any], shown: Rows, columns: Sequence
 
 
 def _shown(scene: Mapping[str, Any]) -> Iterator[Row]:
-    """The base, then candidates of the front evenly apart, the knee and the best among them."""
+    """The base, then candidates of the front evenly apart, the knee and the best among them, and the next best where
+    the front has few."""
     yield "base", scene["base_row"]["row"]
     marked = {scene["knee"]: "knee", scene["best"]: "best"} | {scene["knee"]: "knee"}
     front = [c for c in scene["candidates"] if c["front"] or c["name"] in marked]
+    front += [c for c in scene["candidates"] if c not in front][: max(SHOWN - len(front), 0)]
     steps = max(-(-len(front) // SHOWN), 1)
     for i, one in enumerate(front):
         if i % steps == 0 or i == len(front) - 1 or one["name"] in marked:
@@ -151,5 +153,5 @@ def _binding(scene: Mapping[str, Any]) -> Iterator[str]:
         line = f"{budget['text']}: rejects {broken:.0%} of proposals, {alone:.0%} alone"
         if budget["slack"]:
             least, most = (written(budget["unit"], budget["slack"][i]) for i in (0, -1))
-            line += f"; the front leaves {least} to {most}"
+            line += f"; the front leaves {least}" + ("" if least == most else f" to {most}")
         yield line
