@@ -86,11 +86,14 @@ class _Picture:
             if name == self.scene["knee"]:
                 x, y = self._at(point)
                 self.canvas.circle(x, y, 5.5, style="knee", title=self._told(name))
-                self.canvas.text(x + 9, y - 8, f"{name} (knee)", width=max(_RIGHT - x - 9, 90))
+                if x < (_LEFT + _RIGHT) / 2:
+                    self.canvas.text(x + 9, y - 8, f"{name} (knee)", width=300)
+                else:
+                    self.canvas.text(x - 9, y - 8, f"{name} (knee)", width=300, anchor="end")
 
     def _told(self, name: str) -> str:
         columns = zip(self.scene["columns"], self.rows[name], strict=True)
-        return "\n".join([name, *(f"{c['label']} {written(c['unit'], value)}" for c, value in columns)])
+        return f"{name}: " + ", ".join(f"{c['label']} {written(c['unit'], value)}" for c, value in columns)
 
     def _dots(self, points: Iterable[Point]) -> str:
         """A path of dots: lines of no length, with round ends. Those on one pixel are one."""

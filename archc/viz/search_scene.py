@@ -11,7 +11,7 @@ from typing import Any
 
 from archc.units import format_params, format_size
 
-_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 OBJECTIVE, BUDGET, SCORE, CHOICE = "objective", "budget", "score", "choice"
 
 

@@ -18,6 +18,7 @@ from archc.viz.drawing import wrapped
 from archc.viz.plane import Plane
 from archc.viz.scatter import print_plane
 from archc.viz.search_scene import CHOICE, OBJECTIVE, search_scene, written
+from archc.viz.structure import printable
 
 Row = tuple[str, Sequence[float | None]]  # a name, and a value for each column
 Rows = Sequence[Row]
@@ -42,7 +43,7 @@ def print_search(results: Mapping[str, Any], run: str) -> None:
     """Print the results of a search in the folder `run`."""
     from archc.searching.folder import PAGE
 
-    out, scene = console(), search_scene(results, run)
+    out, scene = console(), _printable(search_scene(results, run))
     out.print(Text.assemble((scene["name"], "bold"), f"  around {scene['base']}"))
     for line in scene["told"]:
         out.print(wrapped(line, out.width), markup=False)
@@ -59,6 +60,15 @@ def print_search(results: Mapping[str, Any], run: str) -> None:
     out.print()
     for line in (f"archc best {run} --pick knee -o best.yaml", f"{Path(run) / PAGE} has all of it, to look at"):
         out.print(Text(line, "dim", overflow="fold"))
+
+
+def _printable(value: Any) -> Any:
+    """A scene whose texts have nothing that a terminal obeys."""
+    if isinstance(value, Mapping):
+        return {key: _printable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(one) for one in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 # -- the front ---------------------------------------------------------------------------------------------------------

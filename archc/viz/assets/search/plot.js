@@ -4,7 +4,7 @@ const AXIS_UNITS = {
   bytes: [[2 ** 40, "TiB"], [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]],
   parameters: [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]],
   FLOPs: [[1e15, "PFLOP"], [1e12, "TFLOP"], [1e9, "GFLOP"], [1e6, "MFLOP"], [1e3, "kFLOP"]],
-  s: [[1, "s"], [1e-3, "ms"], [1e-6, "µs"]],
+  s: [[1, "s"], [1e-3, "ms"], [1e-6, "us"]],
   sequences: [[1, "sequences"]],
   "tokens/s": [[1, "tokens/s"]],
 };
