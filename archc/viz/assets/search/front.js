@@ -94,10 +94,18 @@ function pointedAt(event) {
   return found;
 }
 
+// A ring around the chosen point, and its name on the side where there is more room.
 function markChosen() {
   const shown = frontPlot.shown.find(({ point }) => point === view.chosen);
-  const ring = shown ? [shape("circle", { cx: shown.place[0], cy: shown.place[1], r: 9, class: "ring" }), label(view.chosen.name, shown.place[0] + (shown.place[0] > frontPlot.svg.viewBox.baseVal.width * 0.6 ? -13 : 13), shown.place[1] - 9, { anchor: shown.place[0] > frontPlot.svg.viewBox.baseVal.width * 0.6 ? "end" : "start", width: 180 })] : [];
-  frontPlot.svg.querySelector(".chosen-mark").replaceChildren(...ring);
+  const parts = shown ? chosenParts(shown.place, frontPlot.svg.viewBox.baseVal.width) : [];
+  frontPlot.svg.querySelector(".chosen-mark").replaceChildren(...parts);
+}
+
+function chosenParts([x, y], width) {
+  const left = x > width * 0.6;
+  const room = Math.min(180, (left ? x : width - x) - 20);
+  const name = label(view.chosen.name, x + (left ? -13 : 13), y - 9, { anchor: left ? "end" : "start", style: "strong", width: room });
+  return [shape("circle", { cx: x, cy: y, r: 9, class: "ring" }), name];
 }
 
 function hover(event) {
