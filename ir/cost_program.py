@@ -78,7 +78,7 @@ def cost_program(
     graph: Graph,
     *,
     workload: Workload,
-    varying: Iterable[str] = (),
+    varying: Iterable[str] | Mapping[str, str] = (),
     droppable: Iterable[str] = (),
     profile: HardwareProfile | None = None,
     formats: FormatChoice | None = None,
@@ -86,11 +86,13 @@ def cost_program(
 ) -> CostProgram:
     """The cost of `graph` over the `varying` dims (by name) and the `droppable` blocks (by id).
 
-    Times are there only with a `profile`. Raises UnknownName for a dim or block that the graph does not have.
+    A mapping of `varying` gives each dim the one whose symbol it shares, for dims that always have one size. Times are
+    there only with a `profile`. Raises UnknownName for a dim or block that the graph does not have.
     """
     costed = Costed(graph, formats or FormatChoice(), mtp)
-    dims, blocks = frozenset(varying), frozenset(droppable)
-    _check("dim", dims, graph.dims)
+    dims = dict(varying) if isinstance(varying, Mapping) else {name: name for name in varying}
+    blocks = frozenset(droppable)
+    _check("dim", (*dims, *dims.values()), graph.dims)
     _check("block", blocks, [block for ids in graph.blocks.values() for block in ids])
     builder = _Builder(costed, profile, dims, blocks)
     figures = dict(builder.figures())
@@ -118,7 +120,7 @@ def cost_parts(costed: Costed) -> tuple[CostPart, ...]:
 
 def activation_bytes(costed: Costed) -> Expr:
     """Bytes of the largest live set of a call, over batch, input and prefill_chunk."""
-    return _Builder(costed, None, frozenset(), frozenset()).activation()
+    return _Builder(costed, None, {}, frozenset()).activation()
 
 
 def _part_figures(group: Group) -> Iterator[tuple[str, Expr]]:
@@ -158,7 +160,7 @@ def _check(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
 class _Builder:
     costed: Costed
     profile: HardwareProfile | None
-    varying: frozenset[str]
+    varying: Mapping[str, str]  # dim -> whose symbol it has
     droppable: frozenset[str]
 
     def figures(self) -> Iterator[tuple[str, Expr]]:
@@ -192,7 +194,15 @@ class _Builder:
 
     def sum(self, name: str, nodes: Iterable[Node]) -> Expr:
         """The sum of one of the ops' expressions over nodes."""
-        return total(self.keep(n) * self.of(n, getattr(self.costed.node_cost(n), name)) for n in nodes)
+        return self.gathered((n, getattr(self.costed.node_cost(n), name)) for n in nodes)
+
+    def gathered(self, terms: Iterable[tuple[Node, Expr]]) -> Expr:
+        """The sum of an op's expression for each node; what is the same for several stands there once, times how many
+        of them are kept: a space of shared sizes is as quick with sixty layers as with one of each kind."""
+        kept: dict[Expr, list[Expr]] = {}
+        for node, expr in terms:
+            kept.setdefault(self.of(node, expr), []).append(self.keep(node))
+        return total(total(keeps) * expr for expr, keeps in kept.items())
 
     def keep(self, node: Node) -> Expr:
         """1, or the symbol that says whether the node's block is kept."""
@@ -200,8 +210,8 @@ class _Builder:
 
     def of(self, node: Node, expr: Expr) -> Expr:
         """An op's expression with the node's dims in place of roles: symbols where they vary."""
-        dims = node.op.dims.items()
-        return substitute(expr, {role: Sym(d.name) if d.name in self.varying else d.size for role, d in dims})
+        dims, varying = node.op.dims.items(), self.varying
+        return substitute(expr, {role: Sym(varying[d.name]) if d.name in varying else d.size for role, d in dims})
 
     # -- figures that are no plain sums --------------------------------------------------------------------------------
 
@@ -209,14 +219,15 @@ class _Builder:
         """The largest live set of a call; a dropped block has none."""
         tokens = maximum(minimum(BATCH_SYM * INPUT, PREFILL_CHUNK), BATCH_SYM)
         nodes = self.costed.graph.by_id
-        found: dict[Expr, None] = {}
+        kept: dict[Expr, list[Expr]] = {}
         for node, ids in live_values(self.costed.graph):
             parts = [(self.costed.node_cost(nodes[i]), self.output(nodes[i])) for i in ids]
             own = self.costed.node_cost(node)
             parts.append((own, self.of(node, own.inside)))
             elements = total(size * (BATCH_SYM if cost.at_logits else tokens) for cost, size in parts)
-            found[ceil(self.keep(node) * elements * bytes_sym("activations"))] = None
-        return maximum(*found)
+            kept.setdefault(elements, []).append(self.keep(node))
+        each = (maximum(*keeps) * elements for elements, keeps in kept.items())
+        return maximum(*(ceil(size * bytes_sym("activations")) for size in each))
 
     def output(self, node: Node) -> Expr:
         """Elements of a node's output for one position."""
@@ -226,13 +237,13 @@ class _Builder:
         """Seconds of one call, over batch, tokens, context and logits."""
         fmt = self.costed.formats["weights"]
         laws = ((n, _call_s(self.costed.node_cost(n), profile.timing(fmt, mode, n.op.kind))) for n in self.serving)
-        return total(self.keep(n) * self.of(n, law) for n, law in laws)
+        return self.gathered(laws)
 
     def defaults(self, figures: Iterable[Expr], workload: Workload) -> dict[str, Any]:
         """What the symbols of the figures stand for."""
         profile = self.profile
         known = {
-            **{name: self.costed.graph.dims[name].size for name in self.varying},
+            **{name: self.costed.graph.dims[name].size for name in self.varying.values()},
             **{f"keep.{block}": 1 for block in self.droppable},
             **self.costed.env,
             **(hardware_env(profile, self.costed.formats) if profile else {}),

@@ -14,7 +14,7 @@ from archc.ir.cost_program import CostProgram, cost_program
 from archc.ir.hardware import HardwareProfile
 from archc.ir.workload import FormatChoice, Workload
 from archc.kernels.errors import SearchError, UnknownName
-from archc.search.choices import Points, Space
+from archc.search.choices import Points, Size, Space
 
 Values = npt.NDArray[np.float64]  # [candidates]
 Unit = Literal["parameters", "bytes", "FLOPs", "s", "sequences", "tokens/s", "score"]
@@ -121,7 +121,7 @@ class Meter:
             self._programs[setting] = cost_program(
                 self.space.graph,
                 workload=setting.workload,
-                varying=self.space.varying,
+                varying=_shared(self.space),
                 droppable=self.space.droppable,
                 profile=setting.hardware,
                 formats=setting.formats,
@@ -135,8 +135,16 @@ class Meter:
             program = self._program(setting)
             self._single[key] = CostProgram({name: program.figures[name]}, program.defaults)
         program = self._single[key]
-        given = {k: v for k, v in {**symbols, **more}.items() if k in program.symbols}
+        known = {**symbols, **more}
+        given = {name: known[name] for name in program.symbols if name in known}
         return np.broadcast_to(np.asarray(program(given)[name], dtype=np.float64), (count,))
+
+
+def _shared(space: Space) -> dict[str, str]:
+    """Dims whose sizes change, each with the one whose symbol stands for all that a choice sizes alike."""
+    first: dict[tuple[str, int], str] = {}
+    sizes = (c for c in space.choices if isinstance(c, Size))
+    return {name: first.setdefault((c.name, each), name) for c in sizes for name, each in c.dims}
 
 
 def _max_batch(ask: Any, room: int, count: int) -> Values:

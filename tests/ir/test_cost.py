@@ -333,6 +333,26 @@ def test_tensors_have_gradients(program: CostProgram) -> None:
     assert torch.autograd.grad(found["resident_bytes"], width)[0] == 2 * 2 * 32
 
 
+def test_dims_of_one_size_share_a_symbol() -> None:
+    layers = (*BLOCKS, ("mlp", MLP.Fields(d_ff=96, activation="relu2")))
+    graph, workload = model(layers=layers), Workload.of(context=64, batch=3)
+    first, second = "L1.mixer.d_ff", "L7.mixer.d_ff"
+    blocks = graph.blocks["layers"]
+    apart = cost_program(graph, varying=[first, second], droppable=blocks, workload=workload, profile=DEVICE)
+    shared = cost_program(
+        graph, varying={first: first, second: first}, droppable=blocks, workload=workload, profile=DEVICE
+    )
+    assert set(apart.symbols) - set(shared.symbols) == {second}
+    for kept in (1, 0):
+        wanted = apart({first: 71, second: 71, "keep.L1": kept, "keep.L4": 0})
+        found = shared({first: 71, "keep.L1": kept, "keep.L4": 0})
+        times = {"decode_s", "prefill_s"}
+        assert {k: v for k, v in found.items() if k not in times} == {k: wanted[k] for k in wanted if k not in times}
+        assert all(found[k] == pytest.approx(wanted[k], rel=1e-12) for k in times)
+    with pytest.raises(UnknownName, match=r"L9\.mixer"):
+        cost_program(graph, varying={first: "L9.mixer.d_ff"}, workload=workload)
+
+
 def test_the_program_knows_what_may_vary(program: CostProgram) -> None:
     with pytest.raises(UnknownName, match=r"L1\.mixer\.d_ff"):
         program({"L1.mixer.dff": 3})
