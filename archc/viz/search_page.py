@@ -14,7 +14,7 @@ from archc.viz.search_picture import inline_picture
 from archc.viz.search_scene import CHOICE, search_scene, written
 from archc.viz.structure import printable
 
-_OWN = ("plot", "data", "front", "panel", "bars", "history", "parallel", "page")
+_OWN = ("plot", "data", "front", "panel", "library", "bars", "history", "parallel", "page")
 SCRIPTS = ("dom", "units", "text", *(f"search/{name}" for name in _OWN))
 MOST_EXCLUDED = 200
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from archc.units import format_params, format_size
+from archc.viz.search_library import library_map
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 OBJECTIVE, BUDGET, SCORE, CHOICE = "objective", "budget", "score", "choice"
@@ -50,6 +51,7 @@ def search_scene(results: Mapping[str, Any], run: str) -> dict[str, Any]:
         "importance": [report["importance"][i] for i in kept],
         "by_chance": report["by_chance"],
         "history": report["history"],
+        "library": library_map(results),
         "budgets": [
             {key: b[key] for key in ("text", "unit", "limit", "broken", "alone", "slack")} for b in report["budgets"]
         ],

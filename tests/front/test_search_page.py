@@ -92,6 +92,25 @@ def laddered(results: dict[str, Any]) -> dict[str, Any]:
     return {**made, "best": made["candidates"][4]["name"], "notes": ["a note"], "rungs": [{"name": "proxy", "keep": 5}]}
 
 
+def with_library(results: dict[str, Any], layers: int = 6, odd: str = "<b>odd") -> dict[str, Any]:
+    """The results as if they were of a search for variants: one variant of an odd name, one that could not be measured,
+    one that gains, losses of many orders of magnitude."""
+    made = copy.deepcopy(results)
+    variants = [["keep", "drop", "narrow"], ["keep", odd]]
+    losses = [[0.0, 2.0, 1e-9], [0.0, -0.25]]
+
+    def row(layer: int, place: int) -> dict[str, Any]:
+        failed = odd if layer == 2 and place == 1 else ""
+        loss = None if failed else losses[layer % 2][place] * (1 + layer)
+        return {"layer": layer + 10, "variant": variants[layer % 2][place], "loss": loss, "failed": failed}
+
+    made["library"] = [[row(layer, i) for i in range(len(variants[layer % 2]))] for layer in range(layers)]
+    for n, candidate in enumerate((made["base_figures"], *made["candidates"])):
+        some = [variants[layer % 2][(n + layer) % 2 if n else 0] for layer in range(layers)]
+        candidate["variants"] = some
+    return {**made, "metric": "kl"}
+
+
 # -- the scene ---------------------------------------------------------------------------------------------------------
 
 
@@ -136,6 +155,22 @@ def test_scores_of_rungs_are_columns(results: dict[str, Any]) -> None:
     assert [c["row"][6] for c in scene["candidates"][:6]] == [3.0, 2.99, None, 2.97, 2.96, None]
     assert scene["candidates"][2]["failed"] == {"zero_shot": "<b>no weights</b>"}
     assert scene["told"][-1] == "a note" and scene["best"] == results["candidates"][4]["name"]
+
+
+def test_a_library_is_cells_and_what_was_picked_of_it(results: dict[str, Any], scene: dict[str, Any]) -> None:
+    made = with_library(results)
+    drawn = search_scene(made, "run")["library"]
+    assert scene["library"] is None and drawn["layers"] == [10, 11, 12, 13, 14, 15]
+    assert drawn["variants"] == ["keep", "drop", "narrow", "<b>odd"]
+    told = {(drawn["layers"][i], drawn["variants"][j]): (loss, why) for i, j, loss, why in drawn["cells"]}
+    rows = [row for layer in made["library"] for row in layer]
+    assert told == {(r["layer"], r["variant"]): (r["loss"], r["failed"]) for r in rows} and len(told) == len(rows)
+    for picks, candidate in zip(
+        [drawn["base"], *drawn["picks"]], [made["base_figures"], *made["candidates"]], strict=True
+    ):
+        assert [drawn["variants"][i] for i in picks] == candidate["variants"]
+    made["candidates"][0]["variants"][3] = "gone"
+    assert search_scene(made, "run")["library"]["picks"][0][3] == -1
 
 
 def test_the_first_axes_are_objectives_or_what_is_limited(results: dict[str, Any], scene: dict[str, Any]) -> None:

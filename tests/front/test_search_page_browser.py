@@ -14,7 +14,7 @@ import pytest
 from archc.searching.folder import read_results
 from archc.viz.search_page import search_page
 from archc.viz.search_scene import search_scene, written
-from tests.front.test_search_page import laddered, renamed, searched
+from tests.front.test_search_page import laddered, renamed, searched, with_library
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Locator, Page
@@ -273,6 +273,63 @@ def test_brushes_by_keys(shown: Page, scene: dict[str, Any]) -> None:
     assert shown.evaluate("document.activeElement.dataset.column") == "6"
     shown.keyboard.press("c")
     assert shown.locator("#parallel .brush").count() == 0 and not shown.locator("#clear").is_visible()
+
+
+# -- the library of a search for variants ------------------------------------------------------------------------------
+
+
+def test_only_a_search_for_variants_has_a_library(shown: Page) -> None:
+    assert not shown.locator("#library-section").is_visible()
+
+
+def test_cells_are_the_darker_the_more_they_lose(open_page: OpenPage, results: dict[str, Any]) -> None:
+    made = with_library(results)
+    page = open_page(search_page(made, "runs/x"), dark=True)
+    titles = page.locator("#library .cell title").all_text_contents()
+    rows = [row for layer in made["library"] for row in layer]
+    wanted = [f"layer {r['layer']}, {r['variant']}: {r['failed'] or 'kl ' + written('', r['loss'])}" for r in rows]
+    assert [t.replace("e-9", "e-09") for t in titles] == wanted
+    fills = page.locator("#library .cell rect").evaluate_all("r => r.map((c) => c.style.fill.match(/ (\\d+)%/)[1])")
+    shade = dict(zip(wanted, map(int, fills), strict=True))
+    by_loss = sorted((r["loss"], shade[w]) for r, w in zip(rows, wanted, strict=True) if r["loss"] is not None)
+    assert [s for _, s in by_loss] == sorted(s for _, s in by_loss)
+    assert by_loss[0][1] == 0 and by_loss[-1][1] == 100 and {s for loss, s in by_loss if 0 < loss < 1} == {10}
+    assert page.locator("#library .cell.none text").all_text_contents() == ["×"]
+    ends = page.locator("#library-scale").evaluate("scale => [...scale.childNodes].map((n) => n.textContent)")
+    assert ends == ["≤ 0.001", "", "10"]
+
+
+def test_the_variants_of_the_chosen_candidate_are_outlined(open_page: OpenPage, results: dict[str, Any]) -> None:
+    made = with_library(results)
+    page = open_page(search_page(made, "runs/x"))
+
+    def outlined() -> list[str]:
+        """What is in each outline, from left to right."""
+        script = """() => [...document.querySelectorAll("#library .pick")].map((pick) => {
+          const [x, y] = ["x", "y"].map((name) => Number(pick.getAttribute(name)) + 0.5);
+          const same = (cell) => Number(cell.getAttribute("x")) === x && Number(cell.getAttribute("y")) === y;
+          const cell = [...document.querySelectorAll("#library .cell rect")].find(same);
+          return cell.parentElement.querySelector("title").textContent.split(": ")[0];
+        })"""
+        return list(page.evaluate(script))
+
+    for row, candidate in (("0", made["candidates"][0]), ("3", made["candidates"][3])):
+        page.locator(f'#table tr[data-i="{row}"]').click()
+        assert outlined() == [f"layer {10 + i}, {v}" for i, v in enumerate(candidate["variants"])]
+        assert page.locator("#library-picked").inner_text() == candidate["name"]
+    page.keyboard.press("b")
+    assert outlined() == [f"layer {10 + i}, keep" for i in range(6)]
+    page.evaluate("choose(sample[0])")
+    assert outlined() == [] and page.locator("#library-picked").inner_text() == "-"
+
+
+@pytest.mark.parametrize("width", [1440, 400])
+@pytest.mark.parametrize("layers", [1, 118])
+def test_a_library_fits_its_screen(open_page: OpenPage, results: dict[str, Any], layers: int, width: int) -> None:
+    page = open_page(search_page(with_library(results, layers, "n" * 200), "runs/x"), width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width and overflowing(page) == []
+    page.emulate_media(media="print")
+    assert page.locator("#library svg").is_visible()
 
 
 # -- the rest ----------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from archc.searching.mip_run import run_mip
 from archc.searching.mip_table import ranges
 from archc.searching.pick import picked, recipe_text
 from archc.spec.load import load_spec
+from archc.viz.search_scene import search_scene
 from tests.hub.oracles import ORACLES, save
 
 SPEC = """
@@ -195,6 +196,15 @@ def test_any_candidate_can_be_picked(run: Path, results: dict[str, Any], which: 
 def test_the_page_has_predictions_beside_what_was_measured(run: Path) -> None:
     page = (run / "report.html").read_text()
     assert "kl.predicted" in page and "kl.measured" in page and "17 replacements in 6 layers measured alone" in page
+
+
+def test_what_the_page_draws_of_a_library_sums_to_the_predictions(run: Path, results: dict[str, Any]) -> None:
+    drawn = search_scene(results, str(run))["library"]
+    losses = {(layer, variant): loss for layer, variant, loss, _ in drawn["cells"]}
+    assert len(losses) == sum(map(len, results["library"])) and set(drawn["base"]) == {drawn["variants"].index("keep")}
+    for picks, candidate in zip(drawn["picks"], results["candidates"], strict=True):
+        assert sum(losses[place] for place in enumerate(picks)) == pytest.approx(candidate["values"][0])
+    assert "What each variant loses" in (run / "report.html").read_text()
 
 
 def test_a_candidate_that_there_is_not(run: Path) -> None:

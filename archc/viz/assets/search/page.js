@@ -6,6 +6,7 @@ function choose(point) {
   drawDetails();
   markChosen();
   lineOfChosen();
+  markPicks();
   markRow();
 }
 
@@ -76,6 +77,7 @@ function hideHint() {
 
 function draw() {
   drawFront();
+  drawLibrary();
   drawParallel();
   drawHistory();
 }
