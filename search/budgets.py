@@ -72,10 +72,10 @@ def violations(meter: Meter, budgets: Sequence[Budget], points: Points) -> npt.N
 
 
 def measured(meter: Meter, budgets: Sequence[Budget], objectives: Sequence[Objective], points: Points) -> Measured:
-    """Points with all their figures; scores are NaN."""
-    count = len(next(iter(points.values())))
+    """Points with all their figures; scores that need a model are NaN."""
     values = [
-        meter.take(o.figure, points) if isinstance(o.figure, Figure) else np.full(count, np.nan) for o in objectives
+        meter.take(o.figure, points) if isinstance(o.figure, Figure) else meter.score(o.figure.name, points)
+        for o in objectives
     ]
     return Measured(points, violations(meter, budgets, points), np.stack(values))
 

@@ -1,9 +1,8 @@
-"""What a search may change: sizes of dims, and how many layers of a kind stay."""
+"""What a search may change: sizes of dims, how many layers of a kind stay and where they stand, options by value."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,9 +11,8 @@ import numpy.typing as npt
 
 from archc.ir.graph import LAYERS, Graph
 from archc.kernels.errors import SearchError
-from archc.passes.drop_layers import DropLayers
-from archc.passes.prune import Prune
 from archc.passes.ranking import dims_of
+from archc.search.paths import where
 
 Column: TypeAlias = npt.NDArray[np.int64]  # [candidates]
 Point: TypeAlias = Mapping[str, int]  # a value for each choice by name
@@ -34,12 +32,21 @@ class Choice:
 
     def symbols(self, values: Column) -> Iterator[tuple[str, Column]]:
         """What symbols of a cost program stand for where the choice has these values."""
-        raise NotImplementedError
+        yield from ()
 
     @property
     def base(self) -> int:
         """The value that the base model has."""
         raise NotImplementedError
+
+    @property
+    def nearest(self) -> int:
+        """The value that is nearest to the base's: what a choice has that means nothing."""
+        return min(self.values, key=lambda value: abs(value - self.base))
+
+    def shown(self, value: int) -> int | str:
+        """A value as people read it."""
+        return value
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,14 @@ class Size(Choice):
 
 @dataclass(frozen=True)
 class Count(Choice):
-    """How many layers of a kind stay; `order` are the blocks of the kind, the ones that go first before the others."""
+    """How many layers stay: of a kind, of all kinds, or of one layer alone.
 
-    kind: str
+    `order` are the blocks that it counts, the ones that go first before the others: at first `extra` that the base does
+    not have, then its own, at `positions`."""
+
     order: tuple[str, ...]
     positions: tuple[int, ...]
+    extra: int = 0
 
     def symbols(self, values: Column) -> Iterator[tuple[str, Column]]:
         for rank, block in enumerate(self.order):
@@ -83,147 +93,135 @@ class Count(Choice):
 
     @property
     def base(self) -> int:
-        return len(self.order)
+        return len(self.positions)
 
-    def gone(self, value: int) -> tuple[int, ...]:
-        """Positions of the layers that go."""
-        return self.positions[: len(self.order) - value]
+    def gone(self, value: int) -> tuple[str, ...]:
+        """The blocks that go."""
+        return self.order[: len(self.order) - value]
 
-
-def size(graph: Graph, path: str, values: tuple[int, ...]) -> Size:
-    """The choice that a path means: `d_model`, `mlp.d_ff`, `layers.3.mlp.d_ff`, `layers.*.mamba2.n_heads`.
-
-    Raises SearchError for values that the dim cannot have, UnknownName for a path that the model does not have.
-    """
-    *rest, role = path.split(".")
-    layers: tuple[int, ...] = ()
-    if rest[:1] == [LAYERS]:
-        place = rest[1] if len(rest) > 1 else ""
-        if place != "*" and not place.isdecimal():
-            raise SearchError(f"`{path}`: expected `layers.*` or the position of a layer, got `layers.{place}`")
-        layers, rest = () if place == "*" else (int(place),), rest[2:]
-    if len(rest) > 1:
-        raise SearchError(f"`{path}`: expected a dim such as `d_model`, `mlp.d_ff` or `layers.3.mlp.d_ff`")
-    kind = rest[0] if rest else ""
-    dims = dims_of(graph, role, kind, layers)
-    sizes = {dim.size * each for dim, each in dims.values()}
-    for dim, each in dims.values():
-        step = each * dim.multiple_of * (2 if dim.order == "pairs" else 1)
-        wrong = [v for v in values if v < 1 or v % step]
-        if wrong:
-            raise SearchError(f"`{path}` goes in steps of {step}: got {wrong[0]}")
-        if dim.order == "fixed" and set(values) != {dim.size * each}:
-            raise SearchError(f"`{path}` is fixed at {dim.size * each}")
-    named = tuple((name, each) for name, (_, each) in dims.items())
-    return Size(path, values, named, max(sizes), role, kind, layers)
-
-
-def count(graph: Graph, kind: str, values: tuple[int, ...], ranking: tuple[int, ...]) -> Count:
-    """The choice of how many layers of a kind stay, by a ranking of positions: the first of it goes first.
-
-    Raises SearchError where the ranking does not say which ones go.
-    """
-    blocks = graph.blocks.get(LAYERS, ())
-    mine = [i for i, block in enumerate(blocks) if graph.node(f"{block}.mixer").op.kind == kind]
-    if not mine:
-        kinds = sorted({graph.node(f"{block}.mixer").op.kind for block in blocks})
-        raise SearchError(f"`layers.{kind}`: `{graph.name}` has no such layer; it has {', '.join(kinds)}")
-    ranked = [i for i in ranking if i in mine]
-    if values[0] < 0 or values[-1] > len(mine):
-        raise SearchError(f"`layers.{kind}`: there are {len(mine)}: got {values[0]} to {values[-1]}")
-    if len(ranked) < len(mine) - values[0]:
-        raise SearchError(
-            f"`layers.{kind}`: up to {len(mine) - values[0]} go, and the ranking names {len(ranked)} of them"
-        )
-    order = [*ranked, *(i for i in mine if i not in ranked)]
-    return Count(f"{LAYERS}.{kind}", values, kind, tuple(blocks[i] for i in order), tuple(order))
+    def dropped(self, value: int) -> tuple[int, ...]:
+        """Positions of the base's layers that go."""
+        return self.positions[: max(len(self.positions) - value, 0)]
 
 
 @dataclass(frozen=True)
-class Space:
-    """A base model and the choices around it."""
+class Position(Choice):
+    """Where the `nth` layer of a kind, from 1, stands: after how many layers of the kinds that keep their places."""
 
-    graph: Graph
-    choices: tuple[Choice, ...]
-
-    def __post_init__(self) -> None:
-        seen: dict[str, str] = {}
-        for c in self.choices:
-            for name in (name for name, _ in c.symbols(np.array(c.values[:1]))):
-                if name in seen:
-                    raise SearchError(f"`{seen[name]}` and `{c.name}` both say what `{name.removeprefix('keep.')}` is")
-                seen[name] = c.name
+    kind: str
+    nth: int
+    had: int
 
     @property
-    def size(self) -> int:
-        """How many candidates there are."""
-        return int(np.prod([len(c.values) for c in self.choices], dtype=object))
+    def base(self) -> int:
+        return self.had
+
+
+@dataclass(frozen=True)
+class Option(Choice):
+    """A field of the spec or an option of a pass: a value is a position in `meanings`, or itself where there are none.
+
+    What it changes is more than sizes: a graph is built for each value. A base that has none of the values is at -1."""
+
+    meanings: tuple[Any, ...] = ()
+    had: int = -1
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The choices' names."""
-        return tuple(c.name for c in self.choices)
+    def base(self) -> int:
+        return self.had
 
     @property
-    def base(self) -> dict[str, int]:
-        """The base model as a point."""
-        return {c.name: c.base for c in self.choices}
+    def nearest(self) -> int:
+        return self.had if self.had in self.values else self.values[0]
 
-    def at(self, ranks: npt.NDArray[np.int64]) -> dict[str, Column]:
-        """Values of each choice from positions in its values, `[candidates, choices]`."""
-        return {c.name: np.array(c.values, dtype=np.int64)[ranks[:, i]] for i, c in enumerate(self.choices)}
+    def meaning(self, value: int) -> Any:
+        """What a value stands for."""
+        return self.meanings[value] if self.meanings else value
 
-    def ranks(self, points: Points) -> npt.NDArray[np.int64]:
-        """Positions `[candidates, choices]` of values."""
-        return np.stack([np.searchsorted(c.values, points[c.name]) for c in self.choices], axis=1)
-
-    @property
-    def varying(self) -> tuple[str, ...]:
-        """Dims whose sizes change."""
-        return tuple(name for c in self.choices if isinstance(c, Size) for name, _ in c.dims)
-
-    @property
-    def droppable(self) -> tuple[str, ...]:
-        """Blocks that may go."""
-        return tuple(block for c in self.choices if isinstance(c, Count) for block in c.order)
-
-    def symbols(self, points: Points) -> dict[str, Column]:
-        """What a cost program's symbols stand for at each point."""
-        return {name: values for c in self.choices for name, values in c.symbols(points[c.name])}
-
-    def build(self, point: Point) -> Graph:
-        """The candidate's graph, sizes and layers only."""
-        sizes = {name: s for c in self.choices if isinstance(c, Size) for name, s in c.resized(point[c.name]).items()}
-        gone = {
-            block for c in self.choices if isinstance(c, Count) for block in c.order[: len(c.order) - point[c.name]]
-        }
-        graph = self.graph.without_blocks((LAYERS, block) for block in gone)
-        made: Any = graph.with_dims(lambda d: dataclasses.replace(d, size=sizes.get(d.name, d.size)))
-        return made  # type: ignore[no-any-return]
-
-    def passes(self, point: Point, by: str) -> str:
-        """The passes that make the candidate of the base model, units chosen `by` an estimator. Raises SearchError
-        where the candidate is larger than the base."""
-        gone = sorted(i for c in self.choices if isinstance(c, Count) for i in c.gone(point[c.name]))
-        texts = [str(DropLayers(layers=tuple(gone)))] if gone else []
-        left = len(self.graph.blocks.get(LAYERS, ())) - len(gone)
-        for c in self.choices:
-            if not isinstance(c, Size) or point[c.name] == c.base:
-                continue
-            if point[c.name] > c.base:
-                raise SearchError(f"`{c.name}` is {c.base} in `{self.graph.name}`: passes make nothing larger")
-            layers = tuple(i - sum(g < i for g in gone) for i in c.layers if i not in gone)
-            if left and (layers or not c.layers):
-                texts.append(str(Prune(dim=c.role, kind=c.kind, layers=layers, to=point[c.name], by=by)))
-        return "; ".join(texts)
+    def shown(self, value: int) -> int | str:
+        if value == -1:
+            return "-"
+        meaning = self.meaning(value)
+        plain = isinstance(meaning, int) and not isinstance(meaning, bool)
+        return meaning if plain else str(meaning).lower() if isinstance(meaning, bool) else str(meaning)
 
 
-def check_point(space: Space, point: Mapping[str, Any]) -> Point:
-    """A point with a value for each choice, in the space. Raises SearchError."""
-    lacking = [name for name in space.names if name not in point]
-    if lacking:
-        raise SearchError(f"no value for {', '.join(f'`{n}`' for n in lacking)}")
-    for c in space.choices:
-        if point[c.name] not in c.values:
-            raise SearchError(f"`{c.name}` is one of {c.values[0]} to {c.values[-1]}: got {point[c.name]}")
-    return {c.name: int(point[c.name]) for c in space.choices}
+def size(graph: Graph, path: str, values: tuple[int, ...], also: Mapping[str, str] | None = None) -> Size:
+    """The choice of the size that a path means (`archc.search.paths`): `d_model`, `layers.*.mamba2.n_heads`.
+
+    `also` are blocks that the base does not have, with the ones that they are copies of and whose sizes they take.
+    Raises SearchError for values that the dim cannot have, UnknownName for a path that the model does not have.
+    """
+    at = where(path)
+    if len(at.fields) > 1:
+        raise SearchError(f"`{path}`: expected a dim such as `d_model`, `mlp.d_ff` or `layers.3.mlp.d_ff`")
+    copies = also or {}
+    blocks = graph.blocks.get(LAYERS, ())
+    own = [i for i, block in enumerate(blocks) if block not in copies]
+    wrong = [i for i in at.layers if i >= len(own)]
+    if wrong:
+        raise SearchError(f"`{path}`: the base has layers 0 to {len(own) - 1}: got {wrong[0]}")
+    meant = {blocks[own[i]] for i in at.layers}
+    dims = dims_of(graph, at.fields[0], at.kind, [i for i, b in enumerate(blocks) if copies.get(b, b) in meant])
+    for dim, each in dims.values():
+        step = each * dim.multiple_of * (2 if dim.order == "pairs" else 1)
+        off = [v for v in values if v < 1 or v % step]
+        if off:
+            raise SearchError(f"`{path}` goes in steps of {step}: got {off[0]}")
+        if dim.order == "fixed" and set(values) != {dim.size * each}:
+            raise SearchError(f"`{path}` is fixed at {dim.size * each}")
+    had = max(dim.size * each for dim, each in dims.values())
+    named = tuple((name, each) for name, (_, each) in dims.items())
+    return Size(path, values, named, had, at.fields[0], at.kind, at.layers)
+
+
+def count(
+    graph: Graph,
+    path: str,
+    values: tuple[int, ...],
+    ranking: Sequence[int] = (),
+    also: Mapping[str, str] | None = None,
+) -> Count:
+    """The choice of how many layers stay, by a ranking of the base's positions: the first of it goes first.
+
+    `layers.mlp` counts those of a kind, `layers` all, `layers.3` one alone; `also` as in `size`. Raises SearchError
+    where the ranking does not say which ones go.
+    """
+    _, _, of = path.partition(".")
+    layer = int(of) if of.isdecimal() else None
+    kind = "" if layer is not None else of
+    copies, blocks = also or {}, graph.blocks.get(LAYERS, ())
+    own = [block for block in blocks if block not in copies]
+    if layer is not None and layer >= len(own):
+        raise SearchError(f"`{path}`: the base has layers 0 to {len(own) - 1}")
+
+    def counted(block: str) -> bool:
+        return not kind or graph.node(f"{block}.mixer").op.kind == kind
+
+    mine = [i for i, block in enumerate(own) if counted(block)] if layer is None else [layer]
+    if not mine:
+        kinds = sorted({graph.node(f"{block}.mixer").op.kind for block in blocks})
+        raise SearchError(f"`{path}`: `{graph.name}` has no such layer; it has {', '.join(kinds)}")
+    extra = [block for block in blocks if block in copies and counted(block)] if layer is None else []
+    ranked = [i for i in ranking if i in mine]
+    if values[0] < 0 or values[-1] > len(mine) + len(extra):
+        raise SearchError(f"`{path}`: there are {len(mine)}: got {values[0]} to {values[-1]}")
+    lacking = len(mine) - values[0] - len(ranked)
+    if layer is None and lacking > 0:
+        ranking_has = f"and the ranking names {len(ranked)} of them"
+        raise SearchError(f"`{path}`: up to {len(mine) - values[0]} go, {ranking_has}")
+    order = [*ranked, *(i for i in mine if i not in ranked)]
+    return Count(path, values, (*extra, *(own[i] for i in order)), tuple(order), len(extra))
+
+
+def positions(graph: Graph, name: str, values: tuple[int, ...], *, kind: str, placed: Sequence[str]) -> list[Position]:
+    """The choices of where the layers of a kind stand, one for each layer that there may be, `placed` being all kinds
+    that are moved. Raises SearchError for a kind that the model does not have, and for more places than there are."""
+    kinds = [graph.node(f"{block}.mixer").op.kind for block in graph.blocks.get(LAYERS, ())]
+    if kind not in kinds:
+        raise SearchError(f"`{name}`: `{graph.name}` has no such layer; it has {', '.join(sorted(set(kinds)))}")
+    stay = sum(k not in placed for k in kinds)
+    if values[0] < 0 or values[-1] > stay:
+        raise SearchError(f"`{name}`: {stay} other layers keep their places: got {values[0]} to {values[-1]}")
+    had = [sum(k not in placed for k in kinds[:i]) for i, k in enumerate(kinds) if k == kind]
+    return [Position(f"{name}.{n}", values, kind, n, at) for n, at in enumerate(had, 1)]

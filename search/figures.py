@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +14,8 @@ from archc.ir.cost_program import CostProgram, cost_program
 from archc.ir.hardware import HardwareProfile
 from archc.ir.workload import FormatChoice, Workload
 from archc.kernels.errors import SearchError, UnknownName
-from archc.search.choices import Points, Size, Space
+from archc.search.choices import Points, Size
+from archc.search.space import Space
 
 Values = npt.NDArray[np.float64]  # [candidates]
 Unit = Literal["parameters", "bytes", "FLOPs", "s", "sequences", "tokens/s", "score"]
@@ -92,15 +93,27 @@ class Score:
 
 
 class Meter:
-    """Takes figures of candidates of a space; one cost program a setting, compiled once."""
+    """Takes figures of candidates of a space; one cost program a setting, compiled once.
+
+    `proxies` give the scores of rungs that need no model, by name."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
         self._programs: dict[Setting, CostProgram] = {}
         self._single: dict[tuple[Setting, str], CostProgram] = {}
+        self._under: dict[int, Meter] = {}
+        self.proxies: dict[str, Callable[[Points], Values]] = {}
+
+    def score(self, name: str, points: Points) -> Values:
+        """The score of every point on a rung that scores by arithmetic; NaN on any other."""
+        if name in self.proxies:
+            return self.proxies[name](points)
+        return np.full(len(next(iter(points.values()))), np.nan)
 
     def take(self, figure: Figure, points: Points) -> Values:
         """The figure of every point."""
+        if self.space.has_options:
+            return self._by_options(figure, points)
         symbols = self.space.symbols(points)
         count = len(next(iter(points.values()))) if points else 1
         ask = functools.partial(self._ask, figure.setting, symbols, count)
@@ -115,6 +128,14 @@ class Meter:
             return largest
         batch = np.full(count, float(setting.workload.batch)) if setting.workload.batch else largest
         return _output_rate(ask, setting.workload, batch)
+
+    def _by_options(self, figure: Figure, points: Points) -> Values:
+        """The figure of every point, those of the same options together."""
+        found = np.empty(len(next(iter(points.values()))))
+        for at, within in self.space.groups(points):
+            meter = self._under.setdefault(id(within), Meter(within))
+            found[at] = meter.take(figure, {name: points[name][at] for name in points})
+        return found
 
     def _program(self, setting: Setting) -> CostProgram:
         if setting not in self._programs:

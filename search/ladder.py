@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,8 @@ from typing import Protocol
 
 from archc.kernels.errors import ArchcError
 from archc.search.choices import Point
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,17 @@ class Candidate:
     failed: Mapping[str, str] = field(default_factory=dict)
 
 
+Report = Callable[[int, float], None]  # a score on the way, at a step; may raise Pruned
+
+
+class Pruned(Exception):
+    """What has been heard of a candidate on the way is too little: it is not to be scored to the end."""
+
+
+def unheard(step: int, score: float) -> None:
+    """Nobody listens to scores on the way."""
+
+
 class Scorer(Protocol):
     """Measures candidates; less is better."""
 
@@ -41,8 +55,10 @@ class Scorer(Protocol):
         """What a score depends on beside the candidate: weights, data, options."""
         ...
 
-    def score(self, candidate: Candidate) -> float:
-        """The score of a candidate. An ArchcError that it raises, and a score that is no number, fail the candidate."""
+    def score(self, candidate: Candidate, report: Report) -> float:
+        """The score of a candidate, `report` being told of those on the way, if there are any.
+
+        An ArchcError that it raises, and a score that is no number, fail the candidate."""
         ...
 
 
@@ -72,18 +88,28 @@ def key(scorer: Scorer, candidate: Candidate) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-def scored(scorer: Scorer, candidate: Candidate, cache: Cache) -> Candidate:
-    """The candidate with this rung's score, or with what went wrong."""
+def scored(scorer: Scorer, candidate: Candidate, cache: Cache, report: Report = unheard) -> Candidate:
+    """The candidate with this rung's score, or with what went wrong. Raises what `report` raises."""
     known = cache.get(key(scorer, candidate))
     if known is None:
         try:
-            known = float(scorer.score(candidate))
+            known = float(scorer.score(candidate, report))
+        except Pruned:
+            raise
         except ArchcError as error:
-            return replace(candidate, failed={**candidate.failed, scorer.name: str(error)})
+            return failed(candidate, scorer.name, str(error))
+        except Exception as error:  # whatever a trainer runs into, such as too little memory: others may do
+            LOGGER.warning("%s: a candidate cannot be scored", scorer.name, exc_info=True)
+            return failed(candidate, scorer.name, f"{type(error).__name__}: {error}")
         if math.isnan(known):
-            return replace(candidate, failed={**candidate.failed, scorer.name: "the score is no number (NaN)"})
+            return failed(candidate, scorer.name, "the score is no number (NaN)")
         cache.put(key(scorer, candidate), known)
     return replace(candidate, scores={**candidate.scores, scorer.name: known})
+
+
+def failed(candidate: Candidate, rung: str, cause: str) -> Candidate:
+    """The candidate with what went wrong on a rung."""
+    return replace(candidate, failed={**candidate.failed, rung: cause})
 
 
 def climb(

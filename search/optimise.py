@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from archc.kernels.errors import ArchcError, SearchError
 from archc.search.budgets import Budget, Objective, violations
-from archc.search.choices import Point, Space
+from archc.search.choices import Point
 from archc.search.figures import Figure, Meter
-from archc.search.ladder import Cache, Candidate, Scorer, scored
-from archc.search.samplers import Proposals
-from archc.search.study import abandoned, begin, fail, finish
+from archc.search.ladder import Cache, Candidate, Pruned, Report, Scorer, scored
+from archc.search.samplers import Proposal, Proposals
+from archc.search.space import Space
+from archc.search.study import abandoned, begin, fail, finish, prune
 
 
 def optimise(
@@ -33,42 +35,65 @@ def optimise(
 ) -> None:
     """Run trials until the study has `trials` finished ones, those of other workers and of before included.
 
-    Trials that a killed worker left are tried again first. `scorers` give the scores that are objectives, by name; a
-    candidate that one cannot score is a failed trial with its cause, and counts."""
-    waiting = abandoned(study, alive)
-    while _finished(study) < trials:
+    Trials that a killed worker left are tried again first. `scorers` give the scores that are objectives, by name, and
+    the study's pruner hears of theirs on the way; a candidate that one cannot score is a failed trial with its cause,
+    and counts."""
+    waiting: list[Point] = []
+    while sum(1 for _ in counted(study)) < trials:
+        waiting += abandoned(study, alive)
         proposals.hear(study.get_trials(deepcopy=False))
-        if waiting:
-            point, notes = waiting.pop(0), dict[str, Any]()
+        proposed = Proposal(waiting.pop(0), fits=True, notes={}) if waiting else proposals.next()
+        trial = begin(study, space, proposed.point, proposed.notes, worker)
+        columns = {name: np.array([value], dtype=np.int64) for name, value in proposed.point.items()}
+        over = list(violations(meter, budgets, columns)[:, 0])
+        try:
+            values = [
+                float(meter.take(o.figure, columns)[0]) if isinstance(o.figure, Figure) else None for o in objectives
+            ]
+            if None in values:
+                scores = _scores(objectives, scorers, make(proposed.point), cache, _report(trial))
+                values = [scores[o.figure.name] if v is None else v for o, v in zip(objectives, values, strict=True)]
+        except Pruned:
+            prune(study, trial, budgets, over)
+        except ArchcError as error:
+            fail(study, trial, str(error))
         else:
-            proposed = proposals.next()
-            point, notes = proposed.point, dict(proposed.notes)
-        trial = begin(study, space, point, notes, worker)
-        columns = {name: np.array([value], dtype=np.int64) for name, value in point.items()}
-        over = violations(meter, budgets, columns)[:, 0]
-        candidate, values = make(point), list[float]()
-        for objective in objectives:
-            if isinstance(objective.figure, Figure):
-                values.append(float(meter.take(objective.figure, columns)[0]))
-                continue
-            name = objective.figure.name
-            candidate = scored(scorers[name], candidate, cache)
-            if name in candidate.failed:
-                fail(study, trial, candidate.failed[name])
-                break
-            values.append(candidate.scores[name])
-        else:
-            finish(study, trial, budgets, values, list(over))
+            finish(study, trial, budgets, [v for v in values if v is not None], over)
         tell(study.trials[trial.number])
 
 
-def _finished(study: Any) -> int:
-    """Trials that count: those a dead worker left do not."""
-    return sum(1 for _ in counted(study))
+def _scores(
+    objectives: Sequence[Objective],
+    scorers: Mapping[str, Scorer],
+    candidate: Candidate,
+    cache: Cache,
+    report: Report,
+) -> Mapping[str, float]:
+    """The scores that are objectives. Raises SearchError with the cause where one cannot be had, and Pruned."""
+    for objective in objectives:
+        name = objective.figure.name
+        if isinstance(objective.figure, Figure):
+            continue
+        candidate = scored(scorers[name], candidate, cache, report)
+        if name in candidate.failed:
+            raise SearchError(candidate.failed[name])
+    return candidate.scores
+
+
+def _report(trial: Any) -> Report:
+    """Tells a trial of scores on the way, and raises Pruned where its study's pruner says so."""
+
+    def report(step: int, score: float) -> None:
+        trial.report(score, step)
+        if trial.should_prune():
+            raise Pruned
+
+    return report
 
 
 def counted(study: Any) -> Iterator[Any]:
-    """Finished trials: complete ones, and those that failed with a cause."""
+    """Trials that count: complete ones, those that were pruned, and those that failed with a cause. Those that a dead
+    worker left do not."""
     for trial in study.get_trials(deepcopy=False):
-        if trial.state.name == "COMPLETE" or (trial.state.name == "FAIL" and "error" in trial.user_attrs):
+        if trial.state.name in ("COMPLETE", "PRUNED") or (trial.state.name == "FAIL" and "error" in trial.user_attrs):
             yield trial

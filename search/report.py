@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from archc.search.budgets import Budget, Measured, Objective, losses
-from archc.search.choices import Choice, Space
+from archc.search.choices import Choice, Option
+from archc.search.space import Space
 from archc.search.sweep import Ranks, Swept
 
 SAMPLE = 5000  # candidates of the sample: a page of them is some 300 kB
@@ -28,17 +29,18 @@ def report(
     on_front: npt.NDArray[np.int64],
 ) -> dict[str, Any]:
     """The data of a report: `choices`, `objectives` and `budgets` in the search file's order, and by these `importance`
-    (of choices for objectives, then budgets), `history` (of objectives) and the columns of `cloud`. `on_front` are
+    (of choices for objectives, then budgets), `leaning` (of choices, of a whole space), `history` (of objectives) and the columns of `cloud`. `on_front` are
     positions among what was swept."""
     found = swept.found
     ranks = space.ranks(found.points)
     figures = np.concatenate([found.values, found.violations])
     return {
-        "choices": [{"name": c.name, "values": list(c.values), "base": c.base} for c in space.choices],
+        "choices": [_choice(c) for c in space.choices],
         "objectives": [_objective(o) for o in objectives],
         "budgets": list(_budgets(budgets, swept, on_front)),
         "importance": importance(figures, ranks, space.choices).tolist(),
         "by_chance": [chance(len(np.unique(column)), len(ranks)) for column in ranks.T],
+        "leaning": _leaning(ranks, found.feasible, space.choices) if swept.whole and budgets else [],
         "history": [best_so_far(o, row, swept) for o, row in zip(objectives, found.values, strict=True)],
         "cloud": _cloud(found, ranks, swept.order),
     }
@@ -64,6 +66,17 @@ def importance(figures: Floats, ranks: Ranks, choices: Sequence[Choice]) -> Floa
     return made
 
 
+def _leaning(ranks: Ranks, feasible: npt.NDArray[np.bool_], choices: Sequence[Choice]) -> list[dict[str, float]]:
+    """What the budgets alone prefer: each choice's mean value within them, and in the whole space; of options, that
+    have no order, nothing."""
+    made = []
+    for column, choice in zip(ranks.T, choices, strict=True):
+        values = np.array(choice.values, dtype=np.float64)[column]
+        ordered = not isinstance(choice, Option) and bool(feasible.any())
+        made.append({"within": float(values[feasible].mean()), "whole": float(values.mean())} if ordered else {})
+    return made
+
+
 def chance(values: int, candidates: int) -> float:
     """The share that a choice of so many values explains, on average, of a figure that does not depend on it."""
     return (values - 1) / (candidates - 1) if candidates > 1 else 0.0
@@ -77,6 +90,13 @@ def best_so_far(objective: Objective, values: Floats, swept: Swept) -> list[list
     best = np.minimum.accumulate(loss)
     better = np.concatenate([[True], best[1:] < best[:-1]]) if len(order) else np.zeros(0, dtype=np.bool_)
     return [[int(swept.order[i]), float(values[i])] for i in order[better]]
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    """A choice; `shown` is what its values stand for, where they are no numbers."""
+    made = {"name": choice.name, "values": list(choice.values), "base": choice.base}
+    shown = [choice.shown(value) for value in choice.values]
+    return made | ({"shown": shown} if shown != made["values"] else {})
 
 
 def _objective(objective: Objective) -> dict[str, Any]:

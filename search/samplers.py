@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 
 from archc.kernels.errors import SearchError, UnknownName
 from archc.search.budgets import Budget
-from archc.search.choices import Point, Space
+from archc.search.choices import Point
 from archc.search.figures import Meter
+from archc.search.space import Space
 from archc.search.study import decoded, distribution, encoded
 from archc.search.sweep import projected
 
@@ -29,11 +31,30 @@ SAMPLERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "brute-force": ("BruteForceSampler", {}),
 }
 
+# Name -> Optuna's class, and what it is given unless the search file says otherwise.
+PRUNERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "median": ("MedianPruner", {}),
+    "percentile": ("PercentilePruner", {"percentile": 25.0}),
+    "successive-halving": ("SuccessiveHalvingPruner", {}),
+    "hyperband": ("HyperbandPruner", {}),
+    "threshold": ("ThresholdPruner", {}),
+    "patient": ("PatientPruner", {"wrapped_pruner": None, "patience": 1}),
+    "wilcoxon": ("WilcoxonPruner", {}),
+}
+
+
+def make_pruner(name: str, options: Mapping[str, Any]) -> Any:
+    """One of Optuna's pruners. Raises UnknownName for a name, SearchError for an option that it does not take."""
+    if name not in PRUNERS:
+        raise UnknownName("pruner", name, PRUNERS)
+    import optuna
+
+    cls, defaults = PRUNERS[name]
+    return _made("pruner", name, getattr(optuna.pruners, cls), {**defaults, **options})
+
 
 def make_sampler(name: str, options: Mapping[str, Any], space: Space, seed: int) -> Any:
     """One of Optuna's samplers. Raises UnknownName for a name, SearchError for an option that it does not take."""
-    import warnings
-
     import optuna
 
     if name not in SAMPLERS:
@@ -42,14 +63,19 @@ def make_sampler(name: str, options: Mapping[str, Any], space: Space, seed: int)
     given: dict[str, Any] = {**defaults, **options, "seed": seed}
     if name == "grid":
         given["search_space"] = {c.name: [encoded(c, v) for v in c.values] for c in space.choices}
+    return _made("sampler", name, getattr(optuna.samplers, cls), given)
+
+
+def _made(what: str, name: str, cls: Any, options: Mapping[str, Any]) -> Any:
+    """An object of Optuna's, its warnings that something is experimental left unsaid."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return getattr(optuna.samplers, cls)(**given)
+            return cls(**options)
         except (TypeError, ValueError) as error:
-            raise SearchError(f"sampler `{name}`: {error}") from error
+            raise SearchError(f"{what} `{name}`: {error}") from error
         except ImportError as error:  # cma, for CMA-ES
-            raise SearchError(f"sampler `{name}` needs a package that is not installed: {error}") from error
+            raise SearchError(f"{what} `{name}` needs a package that is not installed: {error}") from error
 
 
 class Proposals:
@@ -71,7 +97,7 @@ class Proposals:
         for trial in trials:
             if trial.state.is_finished() and trial.number not in self.known:
                 self.known.add(trial.number)
-                if trial.state.name == "COMPLETE":
+                if trial.state.name in ("COMPLETE", "PRUNED"):
                     self.study.add_trial(trial)
 
     def next(self) -> Proposal:

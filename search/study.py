@@ -14,7 +14,8 @@ from typing import Any
 
 from archc.kernels.errors import SearchError
 from archc.search.budgets import Budget, Objective
-from archc.search.choices import Choice, Space
+from archc.search.choices import Choice, Option
+from archc.search.space import Space
 
 FINGERPRINT, WORKER = "archc:search", "worker"
 CONSTRAINT = "constraints:"  # Optuna's own key of a named constraint
@@ -35,8 +36,10 @@ def open_storage(where: str | Path) -> Any:
         raise SearchError(f"{where}: cannot be opened as a storage of studies: {error}") from error
 
 
-def open_study(storage: Any, name: str, objectives: Sequence[Objective], fingerprint: str, sampler: Any = None) -> Any:
-    """The study, made where it is not there. Raises SearchError where the storage holds another one of that name."""
+def open_study(storage: Any, name: str, objectives: Sequence[Objective], fingerprint: str, pruner: Any = None) -> Any:
+    """The study, which prunes nothing without a `pruner`, made where it is not there.
+
+    Raises SearchError where the storage holds another one of that name."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -44,7 +47,8 @@ def open_study(storage: Any, name: str, objectives: Sequence[Objective], fingerp
         storage=storage,
         study_name=name,
         directions=[o.sense for o in objectives],
-        sampler=sampler or optuna.samplers.RandomSampler(seed=0),
+        sampler=optuna.samplers.RandomSampler(seed=0),  # trials are proposed elsewhere
+        pruner=pruner or optuna.pruners.NopPruner(),
         load_if_exists=True,
     )
     stored = study.user_attrs.get(FINGERPRINT)
@@ -107,11 +111,23 @@ def finish(
     study: Any, trial: Any, budgets: Sequence[Budget], values: Sequence[float], violations: Sequence[float]
 ) -> None:
     """The values of a running trial, and by how much it breaks each budget."""
+    _constrain(trial, budgets, violations)
+    study.tell(trial, [float(v) for v in values])
+
+
+def prune(study: Any, trial: Any, budgets: Sequence[Budget], violations: Sequence[float]) -> None:
+    """A running trial that was stopped on its way."""
+    from optuna.trial import TrialState
+
+    _constrain(trial, budgets, violations)
+    study.tell(trial, state=TrialState.PRUNED)
+
+
+def _constrain(trial: Any, budgets: Sequence[Budget], violations: Sequence[float]) -> None:
     named = {name: float(v) for name, v in zip(constraint_names(budgets), violations, strict=True)}
     for name, value in named.items():
         trial.set_constraint(name, value)
     trial.set_user_attr("violations", named)
-    study.tell(trial, [float(v) for v in values])
 
 
 def fail(study: Any, trial: Any, cause: str) -> None:
@@ -130,7 +146,10 @@ def abandoned(study: Any, alive: Callable[[str], bool]) -> list[Mapping[str, int
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if alive(str(trial.user_attrs.get(WORKER, ""))):
             continue
-        study.tell(trial.number, state=TrialState.FAIL)
+        try:
+            study.tell(trial.number, state=TrialState.FAIL)
+        except (ValueError, RuntimeError):  # another worker was faster
+            continue
         if "point" in trial.user_attrs:
             found.append(dict(trial.user_attrs["point"]))
     return found
@@ -143,22 +162,33 @@ def constraint_names(budgets: Sequence[Budget]) -> list[str]:
 
 
 def distribution(choice: Choice) -> Any:
-    """Ordered, as the values are: whole numbers in their steps, or positions where these differ."""
-    from optuna.distributions import IntDistribution
+    """Ordered, as the values are: whole numbers in their steps, or positions where these differ. Options that are no
+    numbers are categories."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
 
     values = choice.values
+    if _is_category(choice):
+        return CategoricalDistribution([str(choice.shown(value)) for value in values])
     step = _step(values)
     return IntDistribution(values[0], values[-1], step=step) if step else IntDistribution(0, len(values) - 1)
 
 
-def encoded(choice: Choice, value: int) -> int:
+def encoded(choice: Choice, value: int) -> int | str:
     """A value as its distribution has it."""
+    if _is_category(choice):
+        return str(choice.shown(value))
     return value if _step(choice.values) else choice.values.index(value)
 
 
-def decoded(choice: Choice, param: int) -> int:
+def decoded(choice: Choice, param: int | str) -> int:
     """The value that a parameter of a trial stands for."""
+    if isinstance(param, str):
+        return next(value for value in choice.values if choice.shown(value) == param)
     return param if _step(choice.values) else choice.values[param]
+
+
+def _is_category(choice: Choice) -> bool:
+    return isinstance(choice, Option) and bool(choice.meanings)
 
 
 def _step(values: Sequence[int]) -> int:

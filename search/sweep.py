@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from archc.search.budgets import Budget, Measured, Objective, measured, violations
-from archc.search.choices import Space
 from archc.search.figures import Meter
+from archc.search.space import Space
 
 Ranks = npt.NDArray[np.int64]  # [candidates, choices]: positions in each choice's values
 STEPS = 32  # places that are tried on the way of a candidate into the budgets
@@ -55,7 +55,7 @@ def sweep(
     `tell` hears of each block as it is measured, and how many of its proposals were within the budgets at once."""
     meter = meter or Meter(space)
     whole = space.size <= candidates
-    ranks = _every(space) if whole else _sample(space, candidates, seed)
+    ranks = space.settled(_every(space) if whole else _sample(space, candidates, seed))
     parts: list[Ranks] = []
     found: list[Measured] = []
     broken, alone = np.zeros((2, len(budgets)), dtype=np.int64)
@@ -84,13 +84,13 @@ def projected(
 
     With `itself` a candidate that is within them stays; else all are known to be outside."""
     corners = (np.zeros(len(space.choices)), np.array([len(c.values) - 1.0 for c in space.choices]))
-    made, fits = ranks.copy(), np.zeros(len(ranks), dtype=np.bool_)
+    made, fits = space.settled(ranks.copy()), np.zeros(len(ranks), dtype=np.bool_)
     for corner in corners:
         for step in range(0 if itself else 1, STEPS + 1):
             left = np.flatnonzero(~fits)
             if not len(left):
                 return made, fits
-            moved = np.rint(ranks[left] + (corner - ranks[left]) * step / STEPS).astype(np.int64)
+            moved = space.settled(np.rint(ranks[left] + (corner - ranks[left]) * step / STEPS).astype(np.int64))
             within = (violations(meter, budgets, space.at(moved)) <= 0).all(axis=0)
             made[left[within]] = moved[within]
             fits[left[within]] = True

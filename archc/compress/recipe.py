@@ -69,6 +69,13 @@ def _listed(node: Node, folder: Path) -> tuple[Pipeline, list[SpecError]]:
         at = node if listed is None else listed
         error = at.error(f"`passes`: expected a list of passes, got {shown(at.data) if listed else 'none'}")
         return Pipeline(()), [error]
+    return read_passes(listed, folder)
+
+
+def read_passes(listed: Node, folder: Path) -> tuple[Pipeline, list[SpecError]]:
+    """The passes of a list, files in them relative to a folder, and what is wrong with it."""
+    if not isinstance(listed.value, tuple):
+        return Pipeline(()), [listed.error(f"`passes`: expected a list of passes, got {shown(listed.data)}")]
     entries = [_passes(item, folder) for item in listed.value]
     placed = [one for found, _ in entries for one in found]
     passes, places = tuple(one for one, _ in placed), tuple(at for _, at in placed)

@@ -11,8 +11,9 @@ from archc.importance.files import load_scores, save_scores
 from archc.importance.measuring import Measuring, in_memory, measured
 from archc.kernels.errors import ArchcError
 from archc.passes import Context, Pipeline, apply
-from archc.search.choices import Point, Space
+from archc.search.choices import Point
 from archc.search.ladder import Candidate
+from archc.search.space import Space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,13 +60,12 @@ class Base:
         parts = [file_sha256(file) for file in files]
         return " ".join([*parts, file_sha256(self.scores_file) if self.scores_file else self.by])
 
-    def passes(self, point: Point) -> str:
-        """The passes that make a candidate."""
-        return self.space.passes(point, self.by)
-
     def candidate(self, name: str, point: Point) -> Candidate:
-        """A candidate to be scored."""
-        return Candidate(name, point, self.space.build(point).hash, self.passes(point))
+        """A candidate to be scored: of a base without weights no passes are asked for.
+
+        Raises SearchError where a base has weights and no passes make the candidate of it."""
+        passes = self.space.passes(point, self.by) if self.path.is_dir() else ""
+        return Candidate(name, point, self.space.build(point).hash, passes)
 
     def made(self, candidate: Candidate, dtype: Dtype) -> tuple[Graph, dict[str, Tensor]]:
         """A candidate's graph and weights, in memory."""

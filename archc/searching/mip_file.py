@@ -16,16 +16,15 @@ from archc.hub.weights import weights_of
 from archc.importance.calibration import Sampling
 from archc.importance.measuring import Measuring
 from archc.ir.graph import Graph
-from archc.kernels.errors import ArchcError, SpecErrors, quoted, suggestion
+from archc.kernels.errors import ArchcError, SpecErrors
 from archc.resolve import load
 from archc.search.budgets import Budget
 from archc.search.library import Library
 from archc.search.node_sums import node_sum
-from archc.searching.file import _model, _Reader
+from archc.searching.reading import Reader, beside
 from archc.searching.variants import read_library
 from archc.spec.choice import read_record
 from archc.spec.fields import record_model
-from archc.targets import TARGETS
 from archc.yamlfile import Node, in_order, read_yaml, validate
 
 MIP = "mip"
@@ -88,8 +87,8 @@ def load_mip(file: Path, *, folder: Path | None = None) -> MipFile:
     errors = [*errors, *more]
     if top is None:
         raise in_order(errors)
-    reader = _Reader(errors, folder)
-    base, at = _model(top.base, folder), node.child("base") or node
+    reader = Reader(errors, folder)
+    base, at = beside(top.base, folder), node.child("base") or node
     graph = reader.tried(at, lambda: _measurable(base))
     library, wrong = read_library(node.child("library"), graph) if graph is not None else (None, [])
     calibration, unread = read_calibration(node.child("calibration"), folder)
@@ -99,9 +98,7 @@ def load_mip(file: Path, *, folder: Path | None = None) -> MipFile:
     if not budgets and not (node.child("budgets") and errors):
         errors.append(node.error("`budgets`: expected at least one: without any every layer stays"))
     options = _options(reader, node.value["sampler"])
-    if top.target is not None and top.target not in TARGETS:
-        where = node.child("target") or node
-        errors.append(where.error(f"unknown target {quoted(top.target)}{suggestion(top.target, TARGETS)}"))
+    reader.target(node.child("target"))
     if errors or library is None or options is None:
         raise in_order(errors)
     return MipFile(
@@ -131,7 +128,7 @@ def _measurable(base: str) -> Graph:
     return graph
 
 
-def _budgets(reader: _Reader, node: Node | None, graph: Graph | None) -> Iterator[Budget]:
+def _budgets(reader: Reader, node: Node | None, graph: Graph | None) -> Iterator[Budget]:
     """The budgets, each a sum over layers."""
     nodes = node.value if node is not None and isinstance(node.value, tuple) else ()
     for at, budget in zip(nodes, reader.each(node, "budgets", reader.budget), strict=True):
@@ -139,14 +136,14 @@ def _budgets(reader: _Reader, node: Node | None, graph: Graph | None) -> Iterato
             yield budget
 
 
-def _is_sum(reader: _Reader, at: Node, budget: Budget, graph: Graph | None) -> bool:
+def _is_sum(reader: Reader, at: Node, budget: Budget, graph: Graph | None) -> bool:
     known = len(reader.errors)
     if graph is not None:
         reader.tried(at, lambda: node_sum(budget.figure, graph))
     return len(reader.errors) == known
 
 
-def _options(reader: _Reader, node: Node) -> MipOptions | None:
+def _options(reader: Reader, node: Node) -> MipOptions | None:
     """`mip`, or `mip: {solutions: 4, ...}`."""
     body = node.value[MIP] if isinstance(node.value, dict) else None
     if body is None or body.value is None:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from archc.search.budgets import Objective
-from archc.search.choices import Choice, Space
+from archc.search.choices import Choice
 from archc.search.figures import Score
 from archc.search.library import KEEP, Library, Replacement
+from archc.search.space import Space
 from archc.searching.folder import VERSION
 from archc.searching.mip_file import MIP, MipFile
 from archc.searching.replacing import Measured

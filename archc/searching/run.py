@@ -13,23 +13,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from archc.kernels.errors import SearchError
+from archc.kernels.errors import ArchcError, SearchError
 from archc.outfile import write_whole
 from archc.search.budgets import Measured, losses, measured, named
 from archc.search.choices import Point
 from archc.search.figures import Meter, Score
 from archc.search.front import front, knee
+from archc.search.ladder import Candidate as Scorable
 from archc.search.ladder import Rung, climb, scored
 from archc.search.optimise import counted
 from archc.search.report import report
+from archc.search.samplers import make_pruner
 from archc.search.study import open_storage, open_study, record
 from archc.search.sweep import Swept, sweep
 from archc.searching.base import Base
-from archc.searching.file import SWEEP, SearchFile
+from archc.searching.compared import Compared, compared
+from archc.searching.file import SearchFile, load_search
 from archc.searching.folder import FILE, STUDY, VERSION, write_results
 from archc.searching.live import Live, RungWatch, SweepWatch, TrialWatch
+from archc.searching.reading import SWEEP
 from archc.searching.target import Excluded, refused, restricted
-from archc.searching.trials import ScoreFiles, base_of, ladder, run_trials
+from archc.searching.trials import ScoreFiles, base_of, found_by, ladder, proxies_of, run_trials
+from archc.searching.workers import side_by_side
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Found:
     seconds: float
     report: Mapping[str, Any]
     excluded: tuple[Excluded, ...] = ()
+    compared: tuple[Compared, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What `archc best` and the report need, as plain data."""
@@ -83,6 +89,7 @@ class Found:
             "candidates": [_json(c) for c in self.candidates],
             "target": self.search.target,
             "excluded": [{"what": one.what, "why": one.why} for one in self.excluded],
+            "compared": [one.to_json() for one in self.compared],
             "report": self.report,
         }
 
@@ -92,39 +99,22 @@ def run_search(search: SearchFile, folder: Path) -> Found:
 
     Raises SearchError where no candidate is within the budgets, and where the folder holds another search."""
     began = time.monotonic()
-    excluded: tuple[Excluded, ...] = ()
-    if search.target is not None:
-        space, excluded = restricted(search.space, search.target, search.tp)
-        search = replace(search, space=space)
     folder.mkdir(parents=True, exist_ok=True)
-    study = open_study(open_storage(folder / STUDY), search.name, search.objectives, fingerprint(search))
+    search, excluded = _loadable(search)
+    study = _study(search, folder)
     write_whole(folder / FILE, search.source)
-    meter, base = Meter(search.space), base_of(search, folder)
-    rungs = ladder(search, base, folder)
+    meter, base, rungs = _tools(search, folder)
     if search.sampler == SWEEP:
         swept = _swept(search, meter)
     else:
         before = list(counted(study))
-        with Live(search.name, search.trials, stage="trials", done=len(before)) as live:
-            watch = TrialWatch(live, search.objectives, before)
-            swept = run_trials(search, study, base, rungs, meter, watch)
-    found = swept.found
-    feasible = np.flatnonzero(found.feasible)
-    if not len(feasible):
-        raise SearchError(nothing_fits(search, found))
-    kept = found.at(feasible)
-    chosen, count = best(search, kept)
-    ends = losses(search.objectives, kept.values)
-    bend = int(chosen[:count][knee(ends[:, chosen[:count]])])
-    candidates = tuple(
-        _candidate(f"{search.name}-{i + 1}", kept, int(at), on_front=i < count) for i, at in enumerate(chosen)
-    )
-    if search.target is not None:
-        candidates, more = _loaded(search, candidates, search.target)
-        excluded += more
-    front_names = [c.name for c in candidates if c.on_front]
-    name = f"{search.name}-{int(np.flatnonzero(chosen == bend)[0]) + 1}"
-    name = name if name in front_names else candidates[0].name
+        with (
+            side_by_side(search.workers, folder, search.folder),
+            Live(search.name, search.trials, stage="trials", done=len(before)) as live,
+        ):
+            run_trials(search, study, base, rungs, meter, TrialWatch(live, search.objectives, before))
+        swept = found_by(search, study, meter)
+    candidates, name, on_front, more = _selected(search, study, swept)
     candidates = _climbed(search.name, candidates, rungs, base)
     if search.sampler == SWEEP and not study.trials:
         record(
@@ -134,12 +124,76 @@ def run_search(search: SearchFile, folder: Path) -> Found:
             [(c.point, c.values, c.violations) for c in candidates],
             [{"name": c.name, "front": c.on_front, "scores": dict(c.scores)} for c in candidates],
         )
-    told = report(search.space, search.budgets, search.objectives, swept, feasible[chosen[:count]])
+    told = report(search.space, search.budgets, search.objectives, swept, on_front)
     itself = _itself(search, meter, base, rungs)
     top = _highest(candidates, [rung.name for rung in search.rungs]) or name
-    made = Found(search, swept, candidates, itself, name, top, time.monotonic() - began, told, excluded)
+    beside = compared(
+        search.compare, search.budgets, search.objectives, [c.name for c in candidates], [c.values for c in candidates]
+    )
+    seconds = time.monotonic() - began
+    made = Found(search, swept, candidates, itself, name, top, seconds, told, (*excluded, *more), beside)
     write_results(folder, made.to_json())
     return made
+
+
+def _selected(
+    search: SearchFile, study: Any, swept: Swept
+) -> tuple[tuple[Candidate, ...], str, npt.NDArray[np.int64], tuple[Excluded, ...]]:
+    """The candidates that are recorded, the name of the one where the front bends, which of what was swept are on the
+    front, and what the target does not load. Raises SearchError where there is none."""
+    found = swept.found
+    feasible = np.flatnonzero(found.feasible)
+    if not len(feasible):
+        raise SearchError(nothing_fits(search, found) if found.values.shape[1] else nothing_scored(study))
+    kept = found.at(feasible)
+    chosen, count = best(search, kept)
+    ends = losses(search.objectives, kept.values)
+    bend = int(chosen[:count][knee(ends[:, chosen[:count]])])
+    candidates = tuple(
+        _candidate(f"{search.name}-{i + 1}", kept, int(at), on_front=i < count) for i, at in enumerate(chosen)
+    )
+    name, excluded = candidates[int(np.flatnonzero(chosen == bend)[0])].name, tuple[Excluded, ...]()
+    if search.target is not None:
+        candidates, excluded = _loaded(search, candidates, search.target)
+    if name not in [c.name for c in candidates if c.on_front]:
+        name = candidates[0].name
+    return candidates, name, feasible[chosen[:count]], excluded
+
+
+def nothing_scored(study: Any) -> str:
+    """Why no trial has come to an end."""
+    causes = [t.user_attrs["error"] for t in study.get_trials(deepcopy=False) if "error" in t.user_attrs]
+    return f"no trial has come to a score; the first: {causes[0]}" if causes else "no trial has come to a score"
+
+
+def work(folder: Path, names_in: Path) -> None:
+    """Run trials of the search in a folder, as one of several processes: see `archc.searching.workers`."""
+    search, _ = _loadable(load_search(folder / FILE, folder=names_in))
+    meter, base, rungs = _tools(search, folder)
+    run_trials(search, _study(search, folder), base, rungs, meter, lambda trial: None)
+
+
+def _loadable(search: SearchFile) -> tuple[SearchFile, tuple[Excluded, ...]]:
+    """The search without what its target does not load, and what that is."""
+    if search.target is None:
+        return search, ()
+    space, excluded = restricted(search.space, search.target, search.tp)
+    return replace(search, space=space), excluded
+
+
+def _study(search: SearchFile, folder: Path) -> Any:
+    """The study of a search, in the folder unless the file names a storage."""
+    storage = open_storage(search.storage or folder / STUDY)
+    pruner = make_pruner(search.pruner, search.pruner_options) if search.pruner else None
+    return open_study(storage, search.name, search.objectives, fingerprint(search), pruner)
+
+
+def _tools(search: SearchFile, folder: Path) -> tuple[Meter, Base, tuple[Rung, ...]]:
+    """What measures candidates: by arithmetic, by the base's weights, rung by rung."""
+    meter, base = Meter(search.space), base_of(search, folder)
+    rungs = ladder(search, base, folder)
+    meter.proxies = proxies_of(rungs)
+    return meter, base, rungs
 
 
 def _swept(search: SearchFile, meter: Meter) -> Swept:
@@ -171,12 +225,23 @@ def _climbed(name: str, candidates: Sequence[Candidate], rungs: Sequence[Rung], 
     """The candidates with the scores of the rungs that they reach."""
     if not rungs:
         return tuple(candidates)
-    cache, asked = ScoreFiles.shared(), [base.candidate(c.name, c.point) for c in candidates]
+    cache, asked, unmade = ScoreFiles.shared(), list[Scorable](), dict[str, str]()
+    for c in candidates:
+        try:
+            asked.append(base.candidate(c.name, c.point))
+        except ArchcError as error:
+            unmade[c.name] = str(error)
     climbing = [len(asked), *(min(rung.keep, len(asked)) for rung in rungs[:-1])]
     totals = {rung.scorer.name: most for rung, most in zip(rungs, climbing, strict=True)}
     with Live(name, len(asked)) as live:
-        reached = climb(asked, rungs, cache, RungWatch(live, totals))
-    return tuple(replace(c, scores=s.scores, failed=s.failed) for c, s in zip(candidates, reached, strict=True))
+        reached = {s.name: s for s in climb(asked, rungs, cache, RungWatch(live, totals))}
+    first = rungs[0].scorer.name
+    return tuple(
+        replace(c, failed={first: unmade[c.name]})
+        if c.name in unmade
+        else replace(c, scores=reached[c.name].scores, failed=reached[c.name].failed)
+        for c in candidates
+    )
 
 
 def _highest(candidates: Sequence[Candidate], rungs: Sequence[str]) -> str:
@@ -207,11 +272,14 @@ def _itself(search: SearchFile, meter: Meter, base: Base, rungs: Sequence[Rung])
     column = {key: np.array([value], dtype=np.int64) for key, value in search.space.base.items()}
     found = _candidate("base", measured(meter, search.budgets, search.objectives, column), 0, on_front=False)
     scorers = {rung.scorer.name: rung.scorer for rung in rungs}
+    wanted = [o.figure.name for o in search.objectives if isinstance(o.figure, Score)]
+    if not wanted:
+        return found
     asked = base.candidate("base", search.space.base)
-    for name in (o.figure.name for o in search.objectives if isinstance(o.figure, Score)):
+    for name in wanted:
         asked = scored(scorers[name], asked, ScoreFiles.shared())
-    wanted = zip(search.objectives, found.values, strict=True)
-    values = tuple(asked.scores.get(o.figure.name, v) if isinstance(o.figure, Score) else v for o, v in wanted)
+    pairs = zip(search.objectives, found.values, strict=True)
+    values = tuple(asked.scores.get(o.figure.name, v) if isinstance(o.figure, Score) else v for o, v in pairs)
     return replace(found, values=values, scores=asked.scores, failed=asked.failed)
 
 
@@ -233,11 +301,14 @@ def fingerprint(search: SearchFile) -> str:
     """What identifies a search in its storage: base, space, budgets, objectives, seed."""
     told: Sequence[Any] = (
         search.space.graph.hash,
-        [(c.name, c.values, getattr(c, "order", ())) for c in search.space.choices],
+        [(c.name, c.values, getattr(c, "order", ()), repr(getattr(c, "meanings", ()))) for c in search.space.choices],
+        [str(one) for one in search.passes],
+        sorted((name, c.on, c.values) for name, c in search.space.conditions.items()),
         [str(b) for b in search.budgets],
         [str(o) for o in search.objectives],
         search.seed,
         [search.candidates, search.keep] if search.sampler == SWEEP else [search.sampler, dict(search.options)],
+        [search.pruner, dict(search.pruner_options)],
         [repr(rung) for rung in search.rungs],
         [search.by, repr(search.importance)],
     )

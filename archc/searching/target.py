@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from archc.kernels.errors import SearchError
-from archc.search.choices import Choice, Point, Space
+from archc.search.choices import Choice, Point
+from archc.search.space import Space
 from archc.targets import check
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from archc.search.samplers import Proposals, make_sampler
 from archc.search.sweep import Swept
 from archc.searching.base import FIRST, Base, scores_for
 from archc.searching.file import SearchFile
+from archc.searching.workers import Worker
 from archc.train.corpus import cache_folder
 
 
@@ -32,6 +31,11 @@ def ladder(search: SearchFile, base: Base, folder: Path) -> tuple[Rung, ...]:
         before = options.scorer(base, folder, before)
         made.append(Rung(before, options.keep))
     return tuple(made)
+
+
+def proxies_of(rungs: Sequence[Rung]) -> dict[str, Any]:
+    """Scores of many points at once, of the rungs that have them, by the rung's name."""
+    return {rung.scorer.name: rung.scorer.values for rung in rungs if hasattr(rung.scorer, "values")}
 
 
 def base_of(search: SearchFile, folder: Path) -> Base:
@@ -72,29 +76,27 @@ def run_trials(
     rungs: Sequence[Rung],
     meter: Meter,
     tell: Callable[[Any], None],
-) -> Swept:
-    """Ask the sampler for trials until there are as many as the file says; what all of them together have found."""
-    # A run that goes on must not propose again what it began with.
-    seed = search.seed + len(study.trials)
-    sampler = make_sampler(search.sampler, search.options, search.space, seed)
-    proposals = Proposals(sampler, search.space, search.budgets, meter, study.directions)
-    scorers: Mapping[str, Scorer] = {rung.scorer.name: rung.scorer for rung in rungs}
-    optimise(
-        study,
-        search.space,
-        search.budgets,
-        search.objectives,
-        scorers,
-        proposals,
-        trials=search.trials,
-        worker=worker(),
-        alive=alive,
-        make=lambda point: base.candidate("", point),
-        cache=ScoreFiles.shared(),
-        meter=meter,
-        tell=tell,
-    )
-    return found_by(search, study, meter)
+) -> None:
+    """Ask the sampler for trials until there are as many as the file says."""
+    with Worker(study) as worker:
+        sampler = make_sampler(search.sampler, search.options, search.space, worker.seed(search.seed))
+        proposals = Proposals(sampler, search.space, search.budgets, meter, study.directions)
+        scorers: Mapping[str, Scorer] = {rung.scorer.name: rung.scorer for rung in rungs}
+        optimise(
+            study,
+            search.space,
+            search.budgets,
+            search.objectives,
+            scorers,
+            proposals,
+            trials=search.trials,
+            worker=worker.name,
+            alive=worker.alive,
+            make=lambda point: base.candidate("", point),
+            cache=ScoreFiles.shared(),
+            meter=meter,
+            tell=tell,
+        )
 
 
 def found_by(search: SearchFile, study: Any, meter: Meter) -> Swept:
@@ -118,25 +120,3 @@ def found_by(search: SearchFile, study: Any, meter: Meter) -> Swept:
         broken=broken.sum(axis=1),
         alone=broken[:, broken.sum(axis=0) == 1].sum(axis=1),
     )
-
-
-def worker() -> str:
-    """What this process signs its trials with."""
-    return f"{socket.gethostname()} {os.getpid()} {_started(os.getpid())}"
-
-
-def alive(signed: str) -> bool:
-    """Whether the process that signed a trial runs still; one of another machine is taken to."""
-    host, _, rest = signed.partition(" ")
-    pid, _, started = rest.partition(" ")
-    if host != socket.gethostname():
-        return bool(host)
-    return pid.isdecimal() and bool(started) and _started(int(pid)) == started
-
-
-def _started(pid: int) -> str:
-    """When a process began, in the kernel's ticks: a number that a later process of the same id has not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""

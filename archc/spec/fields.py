@@ -49,11 +49,14 @@ def record_type(cls: Any) -> Any:
 
 
 @functools.cache
-def record_model(cls: Any, given: tuple[str, ...] = ()) -> type[BaseModel]:
-    """The pydantic model with the fields of a dataclass, and nothing else; those `given` take anything."""
+def record_model(cls: Any, given: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> type[BaseModel]:
+    """The pydantic model with the fields of a dataclass, and nothing else; those `given` take anything, and those it is
+    `without` are no field of it."""
     hints = typing.get_type_hints(cls, include_extras=True) | dict.fromkeys(given, Any)
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
+        if field.name in without:
+            continue
         about = _doc(hints[field.name])
         if field.default_factory is not dataclasses.MISSING:
             info = Field(default_factory=field.default_factory, description=about)

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,14 @@ from archc.train.rundir import CHECKPOINTS, EXPORTS, TENSORBOARD, RunFolder
 from archc.train.world import is_first, processes, wait_for_all
 
 
-def train(recipe: Recipe, folder: Path, *, console: Console, overwrite: bool = False) -> Summary:
+def train(
+    recipe: Recipe, folder: Path, *, console: Console, overwrite: bool = False, told: Sequence[Report] = ()
+) -> Summary:
     """Train as a recipe says into the folder of a run, or go on with the run that is there.
 
-    At the end the folder is an archc checkpoint too. Raises ArchcError for a recipe that does not fit its model or its
-    data, or that a run which is there did not begin with, and where the run goes wrong."""
+    At the end the folder is an archc checkpoint too. Those `told` hear of every record; what they raise ends
+    the run. Raises ArchcError for a recipe that does not fit its model or its data, or that a run which is there did
+    not begin with, and where the run goes wrong."""
     with processes(recipe, device_of(recipe)):
         console = console if is_first() else Console(quiet=True)
         run = RunFolder(folder, recipe, overwrite=overwrite)
@@ -43,7 +46,7 @@ def train(recipe: Recipe, folder: Path, *, console: Console, overwrite: bool = F
         console.print(_about(job, recipe), highlight=False, markup=False)
         with run.opened(job.facts) if is_first() else contextlib.nullcontext():
             wait_for_all()
-            return _run(job, recipe, run, console)
+            return _run(job, recipe, run, console, told)
 
 
 def _check_budget(run: RunFolder, recipe: Recipe) -> None:
@@ -65,11 +68,11 @@ def _check_budget(run: RunFolder, recipe: Recipe) -> None:
             raise recipe.error(("budget", name), message, hint="give more, or train into another folder")
 
 
-def _run(job: Job, recipe: Recipe, run: RunFolder, console: Console) -> Summary:
+def _run(job: Job, recipe: Recipe, run: RunFolder, console: Console, told: Sequence[Report]) -> Summary:
     trainer = Trainer(job.task, recipe, run.path, export=_exporter(job, recipe, run.path))
     after = _resumed(trainer, run, console)
     with _reports(run, console, after) as reports:
-        trainer.report = reports
+        trainer.report = [*reports, *told]
         summary = trainer.run()
     publish(job, recipe, summary, run.path)
     return summary

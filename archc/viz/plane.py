@@ -66,7 +66,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Plane:
-    """Points by what they are; `line` leads along the front where both axes are all the objectives that there are."""
+    """Points by what they are; `beside` are the base and models that the search is compared with. `line` leads along the front where both axes are all the objectives that there are."""
 
     x: Axis
     y: Axis
@@ -75,7 +75,7 @@ class Plane:
     trials: tuple[tuple[str, Point], ...]
     front: tuple[tuple[str, Point], ...]
     line: tuple[Point, ...]
-    base: Point | None
+    beside: tuple[tuple[str, Point], ...]
     left_out: str
 
     @classmethod
@@ -85,14 +85,15 @@ class Plane:
         cloud = _cloud(scene, x, y)
         named = [(c["name"], c["front"], at) for c in scene["candidates"] if (at := _at(c["row"], x, y))]
         shown = [*(at for at, _ in cloud), *(at for *_, at in named)]
-        base = _at(scene["base_row"]["row"], x, y)
-        near = base is not None and all(_near(base[i], [p[i] for p in shown]) for i in (0, 1))
-        points = [*shown, base] if base and near else shown
+        others = [(one["name"], at) for one in beside(scene) if (at := _at(one["row"], x, y))]
+        near = [(name, at) for name, at in others if all(_near(at[i], [p[i] for p in shown]) for i in (0, 1))]
+        points = [*shown, *(at for _, at in near)]
         axes = [Axis.of(columns[i], [p[n] for p in points]) for n, i in enumerate((x, y))]
         front = tuple((name, at) for name, is_front, at in named if is_front)
         aims = [i for i, column in enumerate(columns) if column["role"] == "objective"]
         corners = _corners([at for _, at in front], columns[y]["aim"]) if sorted((x, y)) == aims else ()
-        told = "" if base is None or near else "the base lies outside the picture"
+        out = [name for name, _ in others if name not in dict(near)]
+        told = f"outside the picture: {', '.join(out)}" if out else ""
         return cls(
             axes[0],
             axes[1],
@@ -101,9 +102,15 @@ class Plane:
             tuple((name, at) for name, is_front, at in named if not is_front),
             front,
             tuple(corners),
-            base if near else None,
+            tuple(near),
             told,
         )
+
+
+def beside(scene: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Rows of what is no candidate: the base, and models that the search is compared with."""
+    yield {"name": "base", **scene["base_row"]}
+    yield from scene["compared"]
 
 
 def _at(row: Sequence[float | None], x: int, y: int) -> Point | None:

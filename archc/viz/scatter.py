@@ -12,8 +12,13 @@ from archc.viz.plane import Axis, Plane, Point
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille cell, by row and column
 _BRAILLE = 0x2800
-FRONT, KNEE, BASE = "front", "knee", "base"
-_MARKS = {FRONT: ("●", "o", "bold cyan"), KNEE: ("◆", "K", "bold yellow"), BASE: ("◇", "B", "bold")}
+FRONT, KNEE, BASE, OTHER = "front", "knee", "base", "other"
+_MARKS = {
+    FRONT: ("●", "o", "bold cyan"),
+    KNEE: ("◆", "K", "bold yellow"),
+    BASE: ("◇", "B", "bold"),
+    OTHER: ("◈", "M", "bold"),
+}
 _CLOUD, _OUTSIDE = ".", ","  # without braille
 
 
@@ -31,15 +36,15 @@ def print_plane(out: Console, plane: Plane, knee: str, *, width: int, height: in
 
 
 def _drawn(out: Console, plane: Plane, knee: str, width: int, height: int) -> Iterator[Text]:
-    """The rows of the picture; marks lie on dots, the knee and the base on all."""
+    """The rows of the picture; marks lie on dots, the knee and what stands beside on all."""
     within, outside = (_dots(plane, points, width, height) for points in (_all(plane), plane.outside))
     marks: dict[tuple[int, int], str] = {}
     for name, point in plane.front:
         cell = _cell(plane, point, width, height)
         if marks.get(cell) != KNEE:
             marks[cell] = KNEE if name == knee else FRONT
-    if plane.base:
-        marks[_cell(plane, plane.base, width, height)] = BASE
+    for name, point in reversed(plane.beside):
+        marks[_cell(plane, point, width, height)] = BASE if name == BASE else OTHER
     for row in range(height):
         line = Text()
         for column in range(width):
@@ -99,9 +104,9 @@ def _below(axis: Axis, width: int) -> str:
 
 
 def _legend(out: Console, plane: Plane, knee: str) -> Iterator[str | tuple[str, str]]:
-    for kind, words in ((FRONT, "on the front"), (KNEE, f"knee {knee}"), (BASE, "base")):
-        if kind != BASE or plane.base:
-            yield from ((_mark(out, kind), _MARKS[kind][2]), f" {words}   ")
+    beside = [(BASE if name == BASE else OTHER, name) for name, _ in plane.beside]
+    for kind, words in ((FRONT, "on the front"), (KNEE, f"knee {knee}"), *beside):
+        yield from ((_mark(out, kind), _MARKS[kind][2]), f" {words}   ")
     yield from ((_character(out, 0x36), "bright_black"), " measured")
     if plane.outside:
         yield from ("   ", (_outside(out), "red"), " outside the budgets")

@@ -11,7 +11,7 @@ from typing import Any
 
 from archc.viz.page import render
 from archc.viz.search_picture import inline_picture
-from archc.viz.search_scene import CHOICE, search_scene, written
+from archc.viz.search_scene import column_text, search_scene
 from archc.viz.structure import printable
 
 _OWN = ("plot", "data", "front", "panel", "library", "bars", "history", "parallel", "page")
@@ -39,6 +39,8 @@ def _table(scene: Mapping[str, Any]) -> Iterator[str]:
         yield f'<th class="number" title="{_text(column["text"])}">{_breakable(column["label"])}</th>'
     yield "</tr></thead><tbody>"
     yield from _row(scene, {"name": f"base ({scene['base']})", "front": False, **scene["base_row"]}, "")
+    for one in scene["compared"]:
+        yield from _row(scene, {"front": False, **one}, "")
     for i, candidate in enumerate(scene["candidates"]):
         yield from _row(scene, candidate, str(i))
     yield "</tbody></table>"
@@ -51,8 +53,7 @@ def _row(scene: Mapping[str, Any], candidate: Mapping[str, Any], i: str) -> Iter
     yield from (f' <span class="badge {name}">{name}</span>' for name, is_one in marked.items() if i and is_one)
     yield "</td>"
     for column, value in zip(scene["columns"], candidate["row"], strict=True):
-        shown = str(value) if column["role"] == CHOICE else written(column["unit"], value)
-        yield f'<td class="number">{_text(shown)}</td>'
+        yield f'<td class="number">{_text(column_text(column, value))}</td>'
     yield "</tr>"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from archc.viz.plane import Plane, Point
-from archc.viz.search_scene import search_scene, written
+from archc.viz.search_scene import column_text, search_scene
 from archc.viz.svg import Canvas
 
 _STYLE = """
@@ -58,10 +58,11 @@ class _Picture:
             for name, point in named:
                 canvas.circle(*self._at(point), r, style=style, title=self._told(name))
         self._knee()
-        if plane.base:
-            x, y = self._at(plane.base)
+        for name, point in plane.beside:
+            x, y = self._at(point)
             canvas.path(f"M{x:.1f},{y - 6:.1f} l6,6 l-6,6 l-6,-6 z", style="base")
-            canvas.text(x - 10 if x > _RIGHT - 60 else x + 10, y + 4, "base", anchor="end" if x > _RIGHT - 60 else "")
+            left = x > (_RIGHT - 60 if name == "base" else (_LEFT + _RIGHT) / 2)
+            canvas.text(x - 10 if left else x + 10, y + 4, name, anchor="end" if left else "")
         return canvas
 
     def _axes(self) -> None:
@@ -93,7 +94,7 @@ class _Picture:
 
     def _told(self, name: str) -> str:
         columns = zip(self.scene["columns"], self.rows[name], strict=True)
-        return f"{name}: " + ", ".join(f"{c['label']} {written(c['unit'], value)}" for c, value in columns)
+        return f"{name}: " + ", ".join(f"{c['label']} {column_text(c, value)}" for c, value in columns)
 
     def _dots(self, points: Iterable[Point]) -> str:
         """A path of dots: lines of no length, with round ends. Those on one pixel are one."""

@@ -13,6 +13,7 @@ from archc.units import format_params, format_size
 from archc.viz.search_library import library_map
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+_SHIFT = 0.05  # of a choice's range, by which budgets move its mean
 OBJECTIVE, BUDGET, SCORE, CHOICE = "objective", "budget", "score", "choice"
 
 
@@ -28,10 +29,7 @@ def search_scene(results: Mapping[str, Any], run: str) -> dict[str, Any]:
         *({"label": name, "text": name, "unit": "", "role": SCORE} for name in scores),
     ]
     _tell_apart(columns)
-    columns += [
-        {"label": c["name"], "text": c["name"], "unit": "", "role": CHOICE, "values": c["values"], "base": c["base"]}
-        for c in report["choices"]
-    ]
+    columns += [{"label": c["name"], "text": c["name"], "unit": "", "role": CHOICE, **c} for c in report["choices"]]
     rows = _Rows(report, limited, scores)
     objectives = len(report["objectives"])
     kept = [*range(objectives), *(objectives + i for i in limited)]
@@ -47,6 +45,7 @@ def search_scene(results: Mapping[str, Any], run: str) -> dict[str, Any]:
         "axes": _axes(columns),
         "candidates": [{"name": c["name"], "front": c["front"], **rows.row(c)} for c in results["candidates"]],
         "base_row": rows.row(results["base_figures"]),
+        "compared": [{"name": c["name"], **rows.row(c)} for c in results.get("compared", ())],
         "cloud": rows.cloud(report["cloud"], len(columns)),
         "importance": [report["importance"][i] for i in kept],
         "by_chance": report["by_chance"],
@@ -78,7 +77,53 @@ def told(results: Mapping[str, Any]) -> Iterator[str]:
     if results.get("target"):
         yield f"`{results['target']}` loads every candidate; left out for that: {len(results.get('excluded', ())):,}"
     yield f"on the front: {sum(c['front'] for c in results['candidates']):,}; knee {results['knee']}"
+    yield from _preferred(results["report"])
+    yield from (_beside(model, results) for model in results.get("compared", ()))
     yield from results.get("notes", ())
+
+
+def _preferred(report: Mapping[str, Any]) -> Iterator[str]:
+    """What the budgets alone prefer, where they do: the largest shifts, each as a share of what a choice ranges over."""
+    shifts = []
+    for choice, means in zip(report["choices"], report.get("leaning") or (), strict=False):
+        width = choice["values"][-1] - choice["values"][0]
+        if means and width and abs(means["within"] - means["whole"]) > _SHIFT * width:
+            shifts.append((abs(means["within"] - means["whole"]) / width, choice["name"], means))
+    parts = [
+        f"{'fewer' if m['within'] < m['whole'] else 'more'} {name} ({m['within']:.4g} on average, {m['whole']:.4g} in all)"
+        for _, name, m in sorted(shifts, key=lambda one: -one[0])
+    ]
+    if parts:
+        yield f"the budgets alone prefer {', '.join(parts)}"
+
+
+def _beside(model: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """Where a model stands that the search is compared with, and what is better than it."""
+    fits = "within the budgets" if _fits(model["violations"]) else "outside the budgets"
+    better = model["beaten_by"]
+    if not better:
+        return f"{model['name']}: {fits}; no candidate is better in every objective: it would be on the front"
+    one = next(c for c in results["candidates"] if c["name"] == better[len(better) // 2])
+    units = [objective["unit"] for objective in results["report"]["objectives"]]
+    figures = ", ".join(written(unit, value) for unit, value in zip(units, one["values"], strict=True))
+    choices = ", ".join(
+        f"{column_text({**c, 'role': CHOICE}, one['point'][c['name']])} {c['name']}" for c in results["report"]["choices"]
+    )
+    most = f"{len(better):,} candidates are as good in every objective and better in one"
+    return f"{model['name']}: {fits}; {most}, such as {one['name']} ({figures}: {choices})"
+
+
+def column_text(column: Mapping[str, Any], value: float | None) -> str:
+    """A value of a column as people read it: of a choice, what it stands for.
+
+    >>> column_text({"role": "choice", "values": [0, 1], "shown": ["none", "rope"]}, 1)
+    'rope'
+    """
+    if column["role"] != CHOICE or value is None:
+        return written(column["unit"], value) if column["role"] != CHOICE else "-"
+    if "shown" in column:
+        return str(dict(zip(column["values"], column["shown"], strict=True)).get(value, "-"))
+    return str(value)
 
 
 def written(unit: str, value: float | None) -> str:
@@ -117,7 +162,7 @@ def _figures(report: Mapping[str, Any], limited: Sequence[int]) -> Iterator[dict
 def _limited_only(results: Mapping[str, Any]) -> list[int]:
     """Which budgets limit a figure that is no objective: of the same name, and the same for every candidate."""
     report, found = results["report"], []
-    everything = [results["base_figures"], *results["candidates"]]
+    everything = [results["base_figures"], *results["candidates"], *results.get("compared", ())]
     for i, b in enumerate(report["budgets"]):
         values = [_limited(b, c["violations"][i]) for c in everything]
         named = [j for j, o in enumerate(report["objectives"]) if o["name"] == b["name"]]
@@ -167,7 +212,8 @@ class _Rows:
         """The row of a candidate, whether it is within the budgets, and what failed of it."""
         limited = [_limited(b, candidate["violations"][i]) for i, b in self.budgets]
         scored = [candidate.get("scores", {}).get(name) for name in self.scores]
-        chosen = [candidate["point"][c["name"]] for c in self.choices]
+        point = candidate.get("point", {})
+        chosen = [point.get(c["name"]) for c in self.choices]
         row = {"row": [*candidate["values"], *limited, *scored, *chosen], "fits": _fits(candidate["violations"])}
         failed = candidate.get("failed")
         return {**row, "failed": failed} if failed else row

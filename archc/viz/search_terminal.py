@@ -15,9 +15,9 @@ from rich.text import Text
 
 from archc.terminal import console, plain_table
 from archc.viz.drawing import wrapped
-from archc.viz.plane import Plane
+from archc.viz.plane import Plane, beside
 from archc.viz.scatter import print_plane
-from archc.viz.search_scene import CHOICE, OBJECTIVE, search_scene, written
+from archc.viz.search_scene import CHOICE, OBJECTIVE, column_text, search_scene, written
 from archc.viz.structure import printable
 
 Row = tuple[str, Sequence[float | None]]  # a name, and a value for each column
@@ -112,9 +112,9 @@ def _fits(out: Console, scene: Mapping[str, Any], shown: Rows, columns: Sequence
 
 
 def _shown(scene: Mapping[str, Any]) -> Iterator[Row]:
-    """The base, then candidates of the front evenly apart, the knee and the best among them, and the next best where
+    """The base and models beside it, then candidates of the front evenly apart, the knee and the best among them, and the next best where
     the front has few."""
-    yield "base", scene["base_row"]["row"]
+    yield from ((one["name"], one["row"]) for one in beside(scene))
     marked = {scene["knee"]: "knee", scene["best"]: "best"} | {scene["knee"]: "knee"}
     front = [c for c in scene["candidates"] if c["front"] or c["name"] in marked]
     front += [c for c in scene["candidates"] if c not in front][: max(SHOWN - len(front), 0)]
@@ -129,17 +129,13 @@ def _table(scene: Mapping[str, Any], shown: Rows, columns: Sequence[int]) -> Tab
     heads = [_head(scene["columns"][i]["label"]) for i in columns]
     table = plain_table(" ", *heads, numbers=tuple(heads), whole=(" ",))
     for name, row in shown:
-        table.add_row(Text(name), *(_written(scene["columns"][i], row[i]) for i in columns))
+        table.add_row(Text(name), *(Text(column_text(scene["columns"][i], row[i])) for i in columns))
     return table
 
 
 def _head(label: str) -> str:
     """A label on the lines that it breaks into."""
     return label.replace(".", ".\n").replace(" at ", "\nat ").replace("[", r"\[")
-
-
-def _written(column: Mapping[str, Any], value: float | None) -> str:
-    return str(value) if column["role"] == CHOICE else written(column["unit"], value)
 
 
 # -- what decides, what binds ------------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ def test_nothing_that_is_no_number_breaks_it(results: dict[str, Any]) -> None:
     stored = json.loads(results_text(none))
     scene = search_scene(stored, "run")
     plane = Plane.of(scene, 0, 1)
-    assert scene["base_row"]["row"][1] is None and plane.base is None
+    assert scene["base_row"]["row"][1] is None and not plane.beside
     assert len(plane.front) + len(plane.trials) == len(scene["candidates"]) - 1
     search_page(stored, "run")
 
@@ -213,7 +213,7 @@ def test_the_line_is_the_edge_of_what_is_reached(aims: tuple[str, str]) -> None:
     columns = [{"label": n, "unit": "", "role": "objective", "aim": aim} for n, aim in zip("xy", aims, strict=True)]
     candidates = [{"name": str(i), "front": on[i], "row": list(p)} for i, p in enumerate(points)]
     nothing = {"columns": [[], []], "fits": []}
-    scene = {"columns": columns, "candidates": candidates, "base_row": {"row": [0.5, 0.5]}, "cloud": nothing}
+    scene = {"columns": columns, "candidates": candidates, "base_row": {"row": [0.5, 0.5]}, "compared": [], "cloud": nothing}
     corners = Plane.of(scene, 0, 1).line
     assert len(corners) == 2 * sum(on) - 1
     for (x0, y0), (x1, y1) in itertools.pairwise(corners):
@@ -225,10 +225,10 @@ def test_the_line_is_the_edge_of_what_is_reached(aims: tuple[str, str]) -> None:
 
 
 def test_a_base_far_away_is_left_out_and_told(scene: dict[str, Any]) -> None:
-    assert Plane.of(scene, 0, 1).base is not None
+    assert [name for name, _ in Plane.of(scene, 0, 1).beside] == ["base"]
     far = {**scene, "base_row": {"row": [1e9, *scene["base_row"]["row"][1:]]}}
     plane = Plane.of(far, 0, 1)
-    assert plane.base is None and "base" in plane.left_out and plane.x.high < 1e8
+    assert not plane.beside and "base" in plane.left_out and plane.x.high < 1e8
 
 
 def test_marks_are_round_and_in_their_unit() -> None:
@@ -374,7 +374,7 @@ def test_scores_and_the_best_are_told(screen: Screen, results: dict[str, Any]) -
 
 
 def test_a_plane_with_nothing_on_it() -> None:
-    empty = Plane(*(Axis.of({"label": n, "unit": ""}, []) for n in "xy"), (), (), (), (), (), None, "")
+    empty = Plane(*(Axis.of({"label": n, "unit": ""}, []) for n in "xy"), (), (), (), (), (), (), "")
     out = Console(file=io.StringIO(), width=80)
     print_plane(out, empty, "", width=60, height=5)
     assert isinstance(out.file, io.StringIO) and out.file.getvalue().count("│") == 5

@@ -14,7 +14,7 @@ from archc.hardware import load_hardware
 from archc.ir.workload import Workload
 from archc.search.budgets import Measured, Objective
 from archc.search.figures import Figure, Score, Setting
-from archc.search.ladder import Candidate, Rung, climb
+from archc.search.ladder import Candidate, Report, Rung, climb
 from archc.searching.live import Live, RungWatch, SweepWatch, TrialWatch
 
 
@@ -137,7 +137,7 @@ class Lengths:
     name: str
     identity: str = ""
 
-    def score(self, candidate: Candidate) -> float:
+    def score(self, candidate: Candidate, report: Report) -> float:
         return float(len(candidate.name))
 
 

@@ -13,10 +13,11 @@ import archc
 from archc.hardware import load_hardware
 from archc.ir.workload import Workload
 from archc.search.budgets import Budget, Objective, losses
-from archc.search.choices import Choice, Space, size
+from archc.search.choices import Choice, size
 from archc.search.figures import Figure, Meter, Setting
 from archc.search.front import front
 from archc.search.report import SAMPLE, importance, report
+from archc.search.space import Space
 from archc.search.sweep import Swept, sweep
 
 AT = Setting(Workload.of(context=4096, batch=1), hardware=load_hardware("a10g"))

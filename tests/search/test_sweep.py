@@ -19,9 +19,10 @@ from archc.ir.graph import Graph
 from archc.ir.workload import FormatChoice, Workload
 from archc.kernels.errors import ArchcError, SearchError
 from archc.search.budgets import Budget, Objective, named
-from archc.search.choices import Space, count, size
+from archc.search.choices import count, size
 from archc.search.figures import FIGURES, Figure, Meter, Setting
 from archc.search.front import front, knee
+from archc.search.space import Space
 from archc.search.sweep import sweep
 from archc.searching.file import load_search
 from archc.searching.run import run_search
@@ -43,8 +44,8 @@ def space() -> Space:
             size(graph, "layers.*.moe.d_ff", tuple(range(64, 193, 32))),
             size(graph, "layers.0.mamba2.n_heads", (2, 4)),
             size(graph, "attention.n_heads", (2, 4)),
-            count(graph, "mamba2", (2, 3, 4), (2, 5)),
-            count(graph, "attention", (0, 1, 2), (3, 8)),
+            count(graph, "layers.mamba2", (2, 3, 4), (2, 5)),
+            count(graph, "layers.attention", (0, 1, 2), (3, 8)),
         ),
     )
 
@@ -93,7 +94,7 @@ def test_the_base_is_a_point_of_its_own_figures(space: Space) -> None:
     ("path", "values", "message"),
     [
         ("mlp.d_ff", (8,), "unknown kind"),
-        ("layers.x.moe.d_ff", (8,), "expected `layers.*` or the position"),
+        ("layers.x.moe.d_ff", (8,), "expected `layers.*`, or positions such as"),
         ("moe.d_fff", (8,), "unknown dim"),
         ("mamba2.n_heads", (3,), "goes in steps of 2: got 3"),
         ("d_model", (64, 64), "none twice"),
@@ -106,7 +107,7 @@ def test_paths_and_values_that_there_are_not(path: str, values: tuple[int, ...],
 
 def test_a_ranking_must_say_which_layers_go() -> None:
     with pytest.raises(SearchError, match=r"up to 4 go, and the ranking names 1 of them"):
-        count(archc.load("tiny-hybrid"), "mamba2", (0, 4), (2,))
+        count(archc.load("tiny-hybrid"), "layers.mamba2", (0, 4), (2,))
 
 
 def test_one_dim_has_one_choice() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archc.searching.rungs import distil, evaluate, zero_shot  # noqa: F401
+from archc.searching.rungs import capacity, distil, evaluate, retained, zero_shot  # noqa: F401
 from archc.searching.rungs.base import RUNGS, RungOptions
 
 __all__ = ["RUNGS", "RungOptions"]

@@ -25,6 +25,8 @@ class RungOptions:
     keep: Annotated[int, Gt(0), Doc("how many candidates go on to the next rung")] = 1
 
     name: ClassVar[str]
+    proxy: ClassVar[bool] = False  # whether it scores by arithmetic, many points at once
+    trains: ClassVar[bool] = False  # whether it tells of scores on its way, by which it can be stopped
 
     def below(self, folder: Path) -> RungOptions:
         """The same, files relative to the folder of the search file."""

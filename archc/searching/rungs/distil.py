@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from typing_extensions import Doc
 
 from archc.compress.run import compress
 from archc.kernels.errors import ArchcError
-from archc.search.ladder import Candidate, Scorer, key
+from archc.outfile import write_whole
+from archc.search.ladder import Candidate, Report, Scorer, key
 from archc.searching.base import Base
 from archc.searching.rungs.base import RungOptions, rung
+from archc.spec import spec_from_graph
 
 HELD_OUT = "held_out/loss"
 
@@ -22,6 +24,8 @@ HELD_OUT = "held_out/loss"
 @dataclass(frozen=True, kw_only=True)
 class Distil(RungOptions):
     """Trained as a recipe says, `model` being the candidate and `{base}` in overrides the base's folder."""
+
+    trains: ClassVar[bool] = True
 
     recipe: Annotated[str, Doc("a training recipe; relative to the search file")]
     overrides: Annotated[tuple[str, ...], Doc("laid over the recipe, such as `budget={tokens: 1M}`")] = ()
@@ -50,19 +54,39 @@ class DistilScorer:
         """The folder of a candidate's run."""
         return self.folder / key(self, candidate)[:16]
 
-    def score(self, candidate: Candidate) -> float:
+    def score(self, candidate: Candidate, report: Report) -> float:
         from rich.console import Console
 
         from archc.train.recipe_load import load_recipe
+        from archc.train.record import Record
         from archc.train.run import train
 
         run = self.place(candidate)
+        model = self._inherited(candidate, run) if self.base.path.is_dir() else self._new(candidate, run)
+        overrides = [text.replace("{base}", str(self.base.path)) for text in self.options.overrides]
+        recipe = load_recipe(Path(self.options.recipe), [f"model={model}", *overrides])
+
+        def told(record: Record) -> None:
+            if HELD_OUT in record.figures and 0 < record.progress < 1:
+                report(record.step, float(record.figures[HELD_OUT]))
+
+        if train(recipe, run, console=Console(quiet=True), told=[told]).interrupted:
+            raise KeyboardInterrupt
+        return _last_loss(run)
+
+    def _inherited(self, candidate: Candidate, run: Path) -> Path:
+        """The candidate with the weights that the base leaves it."""
         pruned = self.folder / f"{run.name}-pruned"
         compress(self.base.path, self.base.pipeline(candidate), pruned, scores=self.base.scores_file, overwrite=True)
-        overrides = [text.replace("{base}", str(self.base.path)) for text in self.options.overrides]
-        recipe = load_recipe(Path(self.options.recipe), [f"model={pruned}", *overrides])
-        train(recipe, run, console=Console(quiet=True))
-        return _last_loss(run)
+        return pruned
+
+    def _new(self, candidate: Candidate, run: Path) -> Path:
+        """The candidate's spec: one of a base without weights begins with weights of its own."""
+        spec = self.folder / f"{run.name}.yaml"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        graph = replace(self.base.space.build(candidate.point), name=run.name)
+        write_whole(spec, spec_from_graph(graph).to_yaml())
+        return spec
 
 
 def _last_loss(run: Path) -> float:

@@ -15,7 +15,7 @@ from archc.evaluate.metric import Setting
 from archc.evaluate.perplexity import Perplexity
 from archc.evaluate.subject import open_subject
 from archc.evaluate.texts import read_texts
-from archc.search.ladder import Candidate, Scorer, key
+from archc.search.ladder import Candidate, Report, Scorer, key
 from archc.searching.base import Base
 from archc.searching.rungs.base import RungOptions, rung
 from archc.searching.rungs.distil import DistilScorer
@@ -56,7 +56,7 @@ class _Evaluate:
         trained = self.before.identity if self.before else ""
         return repr((self.base.identity, told.hexdigest(), self.options.length, trained))
 
-    def score(self, candidate: Candidate) -> float:
+    def score(self, candidate: Candidate, report: Report) -> float:
         if isinstance(self.before, DistilScorer):
             place = self.before.place(candidate)
         else:

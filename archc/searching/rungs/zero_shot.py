@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from archc.importance.calibration import Calibration, Sampling
-from archc.search.ladder import Candidate, Scorer
+from archc.search.ladder import Candidate, Report, Scorer
 from archc.searching.base import Base
 from archc.searching.rungs.base import RungOptions, rung
 
@@ -40,7 +40,7 @@ class _ZeroShot:
         told = (self.base.identity, self.text.about, self.options.dtype, len(self.text.numbers))
         return repr(told)
 
-    def score(self, candidate: Candidate) -> float:
+    def score(self, candidate: Candidate, report: Report) -> float:
         import torch
 
         from archc.ir.execute import execute

@@ -3,9 +3,10 @@
 const data = JSON.parse(byId("data").textContent);
 const columns = data.columns;
 
-// A point is a recorded candidate, the base, or one of the sample; `row` has a value, or null, for each column.
+// A point is a recorded candidate, the base, a model beside it, or one of the sample; `row` has a value, or null, for each column.
 const trials = data.candidates.map((candidate, i) => ({ ...candidate, kind: "trial", i }));
 const base = { ...data.base_row, kind: "base", name: "base", front: false };
+const beside = [base, ...data.compared.map((model) => ({ ...model, kind: "model", front: false }))]; // no candidates
 const named = new Map(trials.map((trial) => [trial.name, trial]));
 const sample = data.cloud.order.map((order, i) => ({
   kind: "sample",

@@ -13,8 +13,10 @@ function drawFront() {
   const known = (point) => at(point).every((value) => value !== null);
   const cloud = byId("sample").checked ? sample.filter(known) : [];
   const points = [...cloud, ...trials.filter(known)];
-  const withBase = known(base) && [view.x, view.y].every((c) => near(base.row[c], points, c));
-  const all = withBase ? [...points, base] : points;
+  const others = beside.filter(known);
+  const close = others.filter((point) => [view.x, view.y].every((c) => near(point.row[c], points, c)));
+  const far = others.filter((point) => !close.includes(point)).map((point) => point.name);
+  const all = [...points, ...close];
   const x = makeAxis(columns[view.x], all.map((point) => point.row[view.x]), left, right);
   const y = makeAxis(columns[view.y], all.map((point) => point.row[view.y]), bottom, top);
   const place = (point) => [x.at(point.row[view.x]), y.at(point.row[view.y])];
@@ -26,11 +28,11 @@ function drawFront() {
     limitLines(x, y, [left, top, right, bottom]),
     label(y.title, 8, 18, { width: width - 16 }),
     label(x.title, right, height - 8, { anchor: "end", width: width - 24 }),
-    label(known(base) && !withBase ? "the base lies outside the picture" : "", 8, height - 8, { size: 11, style: "quiet", width: width / 3 }),
+    label(far.length ? `outside the picture: ${far.join(", ")}` : "", 8, height - 8, { size: 11, style: "quiet", width: width / 3 }),
     [false, true].flatMap((fits) => cloudPaths(cloud.filter((point) => point.fits === fits), place, fits ? "cloud" : "outside")),
     frontLine(place),
     trials.filter(known).sort((a, b) => a.front - b.front).map((point) => mark(point, place(point))),
-    withBase ? baseMark(place(base)) : null,
+    close.map((point) => besideMark(point.name, place(point), width)),
     shape("g", { class: "chosen-mark" }),
   );
   holder.replaceChildren(frontPlot.svg);
@@ -65,7 +67,10 @@ function mark(point, [cx, cy]) {
   return shape("circle", { cx, cy, r: knee ? 5.5 : point.front ? 4 : 2.5, class: style, "data-name": point.name });
 }
 
-const baseMark = ([x, y]) => [shape("path", { d: `M${x},${y - 6} l6,6 l-6,6 l-6,-6 z`, class: "base" }), label("base", x - 10, y + 4, { size: 11, anchor: "end" })];
+function besideMark(name, [x, y], width) {
+  const left = x > width / 2;
+  return [shape("path", { d: `M${x},${y - 6} l6,6 l-6,6 l-6,-6 z`, class: "base" }), label(name, x + (left ? -10 : 10), y + 4, { size: 11, anchor: left ? "end" : "start" })];
+}
 
 // Steps along the front where the axes are all the objectives that there are: one of two neighbours has the worse y.
 function frontLine(place) {
@@ -117,7 +122,7 @@ function hover(event) {
     element("b", {}, point.name),
     titles(point).length ? ` ${titles(point).join(", ")}` : "",
     lines.map((i) => element("div", {}, `${columns[i].label} `, element("b", {}, formatValue(columns[i], point.row[i])))),
-    element("div", { class: "quiet" }, choices.slice(0, 12).map((i) => `${columns[i].label} ${point.row[i]}`).join(", "), choices.length > 12 ? ", …" : ""),
+    element("div", { class: "quiet" }, choices.slice(0, 12).map((i) => `${columns[i].label} ${formatValue(columns[i], point.row[i])}`).join(", "), choices.length > 12 ? ", …" : ""),
   ]);
 }
 

@@ -34,12 +34,14 @@ function slack(column, value) {
 
 function choiceRow(point, i) {
   const changed = point.row[i] !== columns[i].base;
-  return element("tr", {}, element("td", {}, breakable(columns[i].label)), element("td", { class: `number ${changed ? "strong" : ""}` }, String(point.row[i])), element("td", { class: "number quiet" }, changed ? `base ${columns[i].base}` : "as the base"));
+  const write = (value) => formatValue(columns[i], value);
+  return element("tr", {}, element("td", {}, breakable(columns[i].label)), element("td", { class: `number ${changed ? "strong" : ""}` }, write(point.row[i])), element("td", { class: "number quiet" }, changed ? `base ${write(columns[i].base)}` : "as the base"));
 }
 
 function commands(point) {
   if (point.kind === "sample") return element("p", { class: "quiet" }, "Measured, not recorded: `archc best` takes out recorded candidates. `keep` in the search file says how many there are.");
   if (point.kind === "base") return commandList(`archc show ${quoted(data.base)}`);
+  if (point.kind === "model") return commandList(`archc show ${quoted(point.name)}`, `archc diff ${quoted(data.base)} ${quoted(point.name)}`);
   const best = `archc best ${quoted(data.run)} --pick ${quoted(point.name)}`;
   return commandList(`${best} -o best.yaml`, `archc diff ${quoted(data.base)} best.yaml`, `${best} --recipe recipe.yaml`);
 }

@@ -1,0 +1,189 @@
+"""Reading parts of a search file that are no plain fields: budgets, objectives, rungs, samplers; errors collected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from archc.hardware import load_hardware
+from archc.ir.workload import FormatChoice, Workload
+from archc.kernels.errors import ArchcError, SpecError, UnitError, UnknownName, quoted, suggestion
+from archc.resolve import load
+from archc.search.budgets import Budget, Objective
+from archc.search.figures import FIGURES, Figure, Score, Setting
+from archc.search.samplers import PRUNERS, SAMPLERS
+from archc.searching.rungs import RUNGS, RungOptions
+from archc.searching.space_file import read_values
+from archc.spec.choice import choose
+from archc.targets import TARGETS
+from archc.units import parse_count, parse_params, parse_size
+from archc.yamlfile import Node, load_yaml, shown
+
+T = TypeVar("T")
+
+_BUDGET = re.compile(r"(?P<figure>[\w.]+)\s*(?P<sense><=|>=)\s*(?P<limit>.+?)(?:\s+at\s+(?P<at>\{.*\}))?")
+_OBJECTIVE = re.compile(r"(?P<sense>minimize|maximize)\s+(?P<figure>[\w.]+)(?:\s+at\s+(?P<at>\{.*\}))?")
+_TIME = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_COUNTS = ("context", "input", "output", "batch", "prefill_chunk")
+SWEEP = "sweep"
+_FORMATS = {"format": "weights", "kv_format": "kv", "ssm_format": "ssm", "conv_format": "conv"}
+
+
+def beside(name: str, folder: Path) -> str:
+    """A file beside the search file, or what the name is anywhere."""
+    beside = folder / name
+    return str(beside) if beside.exists() else name
+
+
+class Reader:
+    """Collects errors while it reads the parts that are no plain fields."""
+
+    def __init__(self, errors: list[SpecError], folder: Path) -> None:
+        self.errors, self.folder = errors, folder
+        self.rungs: tuple[str, ...] = ()
+
+    def tried(self, node: Node, make: Callable[[], T]) -> T | None:
+        """What `make` gives, or None, its error noted at the node."""
+        try:
+            return make()
+        except ArchcError as error:
+            self.errors.append(node.error(str(error)))
+        return None
+
+    def each(self, node: Node | None, what: str, read: Callable[[Node], T]) -> Iterator[T]:
+        if node is None:
+            return
+        if not isinstance(node.value, tuple):
+            self.errors.append(node.error(f"`{what}`: expected a list, got {shown(node.data)}"))
+            return
+        yield from map(read, node.value)
+
+    def all(self, node: Node | None, what: str, read: Callable[[Node], T | None]) -> tuple[T, ...]:
+        """The items of a list that can be read."""
+        return tuple(one for one in self.each(node, what, read) if one is not None)
+
+    def ranking(self, node: Node | None) -> tuple[int, ...]:
+        """Positions of layers, each once: a list, or `{from:, to:}`."""
+        if node is None:
+            return ()
+        data = node.data
+        if isinstance(data, dict):
+            return read_values("ranking", node)
+        whole = isinstance(data, list) and all(type(i) is int and i >= 0 for i in data)
+        if whole and len(set(data)) == len(data):
+            return tuple(data)
+        self.errors.append(node.error(f"`ranking`: expected positions of layers, none twice, got {shown(data)}"))
+        return ()
+
+    def model(self, node: Node) -> str | None:
+        """A model that `archc.load` takes, by its name or beside the search file."""
+        name = node.value if isinstance(node.value, str) else ""
+        return self.tried(node, lambda: (load(beside(name, self.folder)), beside(name, self.folder))[1])
+
+    # -- budgets and objectives ----------------------------------------------------------------------------------------
+
+    def budget(self, node: Node) -> Budget | None:
+        """`figure <= limit at {...}`."""
+        match = _BUDGET.fullmatch(node.value.strip()) if isinstance(node.value, str) else None
+        if match is None:
+            wanted = '"memory.resident <= 19.66GiB at {context: 128k, batch: 1}" (in quotes)'
+            self.errors.append(node.error(f"a budget: expected {wanted}, got {shown(node.data)}"))
+            return None
+        return self.tried(node, lambda: self._budget(match))
+
+    def target(self, node: Node | None) -> None:
+        """The runtime that must load what is searched: one that `archc check` knows."""
+        if node is not None and isinstance(node.value, str) and node.value not in TARGETS:
+            self.errors.append(node.error(f"unknown target {quoted(node.value)}{suggestion(node.value, TARGETS)}"))
+
+    def rung(self, node: Node) -> RungOptions | None:
+        """`zero_shot: {tokens: 64k, keep: 8}`."""
+        made, errors = choose(node, "rung", RUNGS)
+        self.errors += errors
+        return None if made is None else made.below(self.folder)
+
+    def sampler(self, node: Node | None) -> tuple[str, Mapping[str, Any]]:
+        """A name, or a name with options."""
+        if node is None:
+            return SWEEP, {}
+        return self._named(node, "sampler", (SWEEP, *SAMPLERS))
+
+    def pruner(self, node: Node | None, rungs: Sequence[RungOptions]) -> tuple[str, Mapping[str, Any]]:
+        """A name, or a name with options, where a rung trains."""
+        if node is None:
+            return "", {}
+        name, options = self._named(node, "pruner", PRUNERS)
+        if not any(rung.trains for rung in rungs):
+            self.errors.append(node.error("`pruner` stops trainings early, and no rung trains: `distil` does"))
+        return name, options
+
+    def storage(self, node: Node | None) -> str:
+        """The URL of a database; empty for a journal file in the run's folder."""
+        if node is None:
+            return ""
+        if not isinstance(node.value, str) or not re.match(r"[a-z][a-z0-9+]*://", node.value):
+            wanted = "a URL such as sqlite:///study.db or postgresql://user@host/name"
+            self.errors.append(node.error(f"`storage`: expected {wanted}, got {shown(node.data)}"))
+            return ""
+        return node.value
+
+    def _named(self, node: Node, what: str, known: Iterable[str]) -> tuple[str, Mapping[str, Any]]:
+        """`name`, or `name: {option: value}`."""
+        given = node.data
+        name: Any = given if isinstance(given, str) else None
+        options: Any = {}
+        if isinstance(given, dict) and len(given) == 1:
+            ((name, options),) = given.items()
+        if name not in known or not isinstance(options or {}, dict):
+            hint = suggestion(name, known) if isinstance(name, str) else ""
+            wanted = f"expected one of {', '.join(known)}, or `name: {{option: value}}`"
+            self.errors.append(node.error(f"`{what}`: {wanted}{hint}"))
+        return str(name), options or {}
+
+    def objective(self, node: Node) -> Objective | None:
+        """`minimize figure at {...}`, or `minimize rung`."""
+        if isinstance(node.value, str) and node.value.removeprefix("minimize ").strip() in self.rungs:
+            name = node.value.removeprefix("minimize ").strip()
+            return Objective(Score(name), "minimize", f"minimize {name}")
+        match = _OBJECTIVE.fullmatch(node.value.strip()) if isinstance(node.value, str) else None
+        if match is None:
+            wanted = '"minimize latency.decode at {hardware: a10g}" (in quotes), or maximize'
+            self.errors.append(node.error(f"an objective: expected {wanted}, got {shown(node.data)}"))
+            return None
+        sense: Any = match["sense"]
+        return self.tried(node, lambda: Objective(Figure(match["figure"], self._setting(match["at"])), sense, match[0]))
+
+    def _budget(self, match: re.Match[str]) -> Budget:
+        figure = Figure(match["figure"], self._setting(match["at"]))
+        sense: Any = match["sense"]
+        return Budget(figure, sense, _limit(figure, match["limit"].strip()), match[0])
+
+    def _setting(self, text: str | None) -> Setting:
+        given: Mapping[str, Any] = load_yaml(text, file="at").data if text else {}
+        known = ("hardware", *_COUNTS, *_FORMATS)
+        for key in given:
+            if key not in known:
+                raise UnknownName("field of `at`", key, known)
+        counts = {key: parse_count(given[key]) for key in _COUNTS if key in given}
+        formats = {_FORMATS[key]: str(given[key]) for key in _FORMATS if key in given}
+        hardware = load_hardware(str(given["hardware"])) if "hardware" in given else None
+        return Setting(Workload.of(**counts), FormatChoice(**formats), hardware)
+
+
+def _limit(figure: Figure, text: str) -> float:
+    """A limit in the figure's base unit. Raises UnitError."""
+    unit = FIGURES[figure.name][0]
+    if unit == "bytes":
+        return float(parse_size(text))
+    if unit in ("parameters", "FLOPs"):
+        return float(parse_params(text))
+    if unit == "s":
+        match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(us|ms|s)", text)
+        if match is None:
+            raise UnitError(f"expected a time such as 25ms or 1.5s: got `{text}`")
+        return float(match[1]) * _TIME[match[2]]
+    if re.fullmatch(r"[0-9]*\.?[0-9]+", text) is None:
+        raise UnitError(f"expected a number ({unit}): got `{text}`")
+    return float(text)
