@@ -29,8 +29,8 @@ def report(
     on_front: npt.NDArray[np.int64],
 ) -> dict[str, Any]:
     """The data of a report: `choices`, `objectives` and `budgets` in the search file's order, and by these `importance`
-    (of choices for objectives, then budgets), `leaning` (of choices, of a whole space), `history` (of objectives) and the columns of `cloud`. `on_front` are
-    positions among what was swept."""
+    (of choices for objectives, then budgets), `leaning` (of choices, of a whole space), `history` (of objectives) and
+    the columns of `cloud`. `on_front` are positions among what was swept."""
     found = swept.found
     ranks = space.ranks(found.points)
     figures = np.concatenate([found.values, found.violations])

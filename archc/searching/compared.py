@@ -60,4 +60,5 @@ def _compared(
     mine = losses(objectives, np.array(own)[:, None])[figures]
     theirs = losses(objectives, np.array(values, dtype=np.float64).T)[figures]
     better = np.atleast_1d((theirs <= mine).all(axis=0) & (theirs < mine).any(axis=0))
-    return Compared(graph.name, tuple(own), tuple(over), tuple(n for n, b in zip(names, better.tolist(), strict=True) if b))
+    beaten_by = tuple(name for name, is_better in zip(names, better.tolist(), strict=True) if is_better)
+    return Compared(graph.name, tuple(own), tuple(over), beaten_by)

@@ -66,7 +66,9 @@ class Axis:
 
 @dataclass(frozen=True)
 class Plane:
-    """Points by what they are; `beside` are the base and models that the search is compared with. `line` leads along the front where both axes are all the objectives that there are."""
+    """Points by what they are; `beside` are the base and models that the search is compared with.
+
+    `line` leads along the front where both axes are all the objectives that there are."""
 
     x: Axis
     y: Axis

@@ -83,14 +83,15 @@ def told(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _preferred(report: Mapping[str, Any]) -> Iterator[str]:
-    """What the budgets alone prefer, where they do: the largest shifts, each as a share of what a choice ranges over."""
+    """What the budgets alone prefer, where they do: the largest shifts first, as shares of what a choice ranges over."""
     shifts = []
     for choice, means in zip(report["choices"], report.get("leaning") or (), strict=False):
         width = choice["values"][-1] - choice["values"][0]
         if means and width and abs(means["within"] - means["whole"]) > _SHIFT * width:
             shifts.append((abs(means["within"] - means["whole"]) / width, choice["name"], means))
     parts = [
-        f"{'fewer' if m['within'] < m['whole'] else 'more'} {name} ({m['within']:.4g} on average, {m['whole']:.4g} in all)"
+        f"{'fewer' if m['within'] < m['whole'] else 'more'} {name} "
+        f"({m['within']:.4g} on average, {m['whole']:.4g} in the whole space)"
         for _, name, m in sorted(shifts, key=lambda one: -one[0])
     ]
     if parts:
@@ -106,9 +107,8 @@ def _beside(model: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     one = next(c for c in results["candidates"] if c["name"] == better[len(better) // 2])
     units = [objective["unit"] for objective in results["report"]["objectives"]]
     figures = ", ".join(written(unit, value) for unit, value in zip(units, one["values"], strict=True))
-    choices = ", ".join(
-        f"{column_text({**c, 'role': CHOICE}, one['point'][c['name']])} {c['name']}" for c in results["report"]["choices"]
-    )
+    columns = [{**choice, "role": CHOICE} for choice in results["report"]["choices"]]
+    choices = ", ".join(f"{column_text(c, one['point'][c['name']])} {c['name']}" for c in columns)
     most = f"{len(better):,} candidates are as good in every objective and better in one"
     return f"{model['name']}: {fits}; {most}, such as {one['name']} ({figures}: {choices})"
 

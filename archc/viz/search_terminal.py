@@ -112,8 +112,8 @@ def _fits(out: Console, scene: Mapping[str, Any], shown: Rows, columns: Sequence
 
 
 def _shown(scene: Mapping[str, Any]) -> Iterator[Row]:
-    """The base and models beside it, then candidates of the front evenly apart, the knee and the best among them, and the next best where
-    the front has few."""
+    """The base and models beside it, then candidates of the front evenly apart, the knee and the best among them, and
+    the next best where the front has few."""
     yield from ((one["name"], one["row"]) for one in beside(scene))
     marked = {scene["knee"]: "knee", scene["best"]: "best"} | {scene["knee"]: "knee"}
     front = [c for c in scene["candidates"] if c["front"] or c["name"] in marked]
