@@ -83,7 +83,7 @@ def told(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _preferred(report: Mapping[str, Any]) -> Iterator[str]:
-    """What the budgets alone prefer, where they do: the largest shifts first, as shares of what a choice ranges over."""
+    """What the budgets alone prefer, where they do: the largest shift of its range first."""
     shifts = []
     for choice, means in zip(report["choices"], report.get("leaning") or (), strict=False):
         width = choice["values"][-1] - choice["values"][0]
