@@ -52,10 +52,12 @@ slow: venv browser
 	$(PYTEST) -m "slow and not nightly" -n $(JOBS)
 
 # What the nightly tests compare with beside transformers: mamba-ssm's own kernels, run on the CPU by Triton's
-# interpreter. Its build would ask for CUDA, and its dependencies for another torch; neither is needed.
+# interpreter. Its build would ask for CUDA, and its dependencies for another torch; neither is needed. And a PostgreSQL
+# server, which comes in a wheel, for searches that share a study.
 $(ORACLES): $(INSTALLED)
-	@echo "installing mamba-ssm, as an oracle, into $(VENV) (log: $(VENV)/oracles.log)"
-	@{ $(BIN)/pip install -c constraints.txt $(PIP_ARGS) setuptools wheel packaging ninja triton einops && \
+	@echo "installing mamba-ssm and PostgreSQL, as oracles, into $(VENV) (log: $(VENV)/oracles.log)"
+	@{ $(BIN)/pip install -c constraints.txt $(PIP_ARGS) setuptools wheel packaging ninja triton einops \
+	  pgserver "psycopg[binary]" && \
 	  MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE $(BIN)/pip install -c constraints.txt $(PIP_ARGS) \
 	  --no-deps --no-build-isolation mamba-ssm; } >$(VENV)/oracles.log 2>&1 || \
 	  { tail -n 20 $(VENV)/oracles.log >&2; exit 1; }

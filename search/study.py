@@ -32,6 +32,9 @@ def open_storage(where: str | Path) -> Any:
         return JournalStorage(JournalFileBackend(str(where)))
     try:
         return optuna.storages.get_storage(where)
+    except ImportError as error:  # the driver of a database
+        hint = "pip install 'archc[postgresql]' has PostgreSQL's"
+        raise SearchError(f"{where}: its driver is not installed ({error}): {hint}") from error
     except Exception as error:  # SQLAlchemy's own, of many kinds
         raise SearchError(f"{where}: cannot be opened as a storage of studies: {error}") from error
 

@@ -11,6 +11,7 @@ from archc.importance.files import load_scores, save_scores
 from archc.importance.measuring import Measuring, in_memory, measured
 from archc.kernels.errors import ArchcError
 from archc.passes import Context, Pipeline, apply
+from archc.resolve import load
 from archc.search.choices import Point
 from archc.search.ladder import Candidate
 from archc.search.space import Space
@@ -49,7 +50,9 @@ class Base:
     @functools.cached_property
     def scores(self) -> Scores | None:
         """What units are chosen by."""
-        return load_scores(self.scores_file, self.weights.graph) if self.scores_file else None
+        if self.scores_file is None:
+            return None
+        return load_scores(self.scores_file, self.weights.graph if self.path.is_dir() else load(str(self.path)))
 
     @functools.cached_property
     def identity(self) -> str:
@@ -83,9 +86,15 @@ class Base:
 
 
 def scores_for(source: Path | Measuring | None, base: Path, folder: Path) -> Path | None:
-    """The file of scores that a search chooses units by: the one given, or measured once into the run's folder."""
+    """The file of scores that a search chooses units by: the one given, or measured once into the run's folder.
+
+    Raises ArchcError where they are to be measured on a base without weights."""
     if source is None or isinstance(source, Path):
         return source
+    if not base.is_dir():
+        raise ArchcError(
+            f"`importance` is measured on a base with weights, which `{base}` has not: give a file of scores"
+        )
     file = folder / SCORES
     if not file.is_file():
         save_scores(file, measured(base, source))

@@ -115,7 +115,7 @@ class Reader:
         if node is None:
             return "", {}
         name, options = self._named(node, "pruner", PRUNERS)
-        if not any(rung.trains for rung in rungs):
+        if name in PRUNERS and not any(rung.trains for rung in rungs):
             self.errors.append(node.error("`pruner` stops trainings early, and no rung trains: `distil` does"))
         return name, options
 

@@ -41,7 +41,7 @@ def proxies_of(rungs: Sequence[Rung]) -> dict[str, Any]:
 def base_of(search: SearchFile, folder: Path) -> Base:
     """The base model that candidates inherit from; its importance is measured where the file says how."""
     path = Path(search.base)
-    scores = scores_for(search.importance, path, folder) if path.is_dir() else None
+    scores = scores_for(search.importance, path, folder)
     return Base(path, search.space, search.by if scores else FIRST, scores)
 
 
