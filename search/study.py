@@ -7,6 +7,7 @@ constraints (`trial.constraints`, Optuna 5) and, since the dashboard does not sh
 from __future__ import annotations
 
 import itertools
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,9 +35,18 @@ def open_storage(where: str | Path) -> Any:
         return optuna.storages.get_storage(where)
     except ImportError as error:  # the driver of a database
         hint = "pip install 'archc[postgresql]' has PostgreSQL's"
-        raise SearchError(f"{where}: its driver is not installed ({error}): {hint}") from error
+        raise SearchError(f"{_unsecret(where)}: its driver is not installed ({error}): {hint}") from error
     except Exception as error:  # SQLAlchemy's own, of many kinds
-        raise SearchError(f"{where}: cannot be opened as a storage of studies: {error}") from error
+        raise SearchError(f"{_unsecret(where)}: cannot be opened as a storage of studies: {error}") from error
+
+
+def _unsecret(url: str) -> str:
+    """A URL without its password.
+
+    >>> _unsecret("postgresql://me:secret@host/studies")
+    'postgresql://me:***@host/studies'
+    """
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
 def open_study(storage: Any, name: str, objectives: Sequence[Objective], fingerprint: str, pruner: Any = None) -> Any:

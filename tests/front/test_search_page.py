@@ -213,7 +213,8 @@ def test_the_line_is_the_edge_of_what_is_reached(aims: tuple[str, str]) -> None:
     columns = [{"label": n, "unit": "", "role": "objective", "aim": aim} for n, aim in zip("xy", aims, strict=True)]
     candidates = [{"name": str(i), "front": on[i], "row": list(p)} for i, p in enumerate(points)]
     nothing = {"columns": [[], []], "fits": []}
-    scene = {"columns": columns, "candidates": candidates, "base_row": {"row": [0.5, 0.5]}, "compared": [], "cloud": nothing}
+    scene = {"columns": columns, "candidates": candidates, "cloud": nothing, "compared": []}
+    scene["base_row"] = {"row": [0.5, 0.5]}
     corners = Plane.of(scene, 0, 1).line
     assert len(corners) == 2 * sum(on) - 1
     for (x0, y0), (x1, y1) in itertools.pairwise(corners):
