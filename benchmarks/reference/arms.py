@@ -14,9 +14,10 @@ RECIPE = HERE / "recipe.yaml"
 class Arm:
     """One side of a comparison: a name, the model, and what is laid over the recipe, `{teacher}` being its folder.
 
-    The model is a spec, or else what `passes` make of the comparison's teacher, `{seed}` in them being the run's.
+    The model is a spec, or else what `passes` make of the comparison's teacher, `{seed}` in them being the run's, or
+    what `search`, one of searched.py, finds of it.
     `teacher` is who it learns from where that is not the comparison's, `tokens` are those of its runs likewise;
-    `against` is the arm that it is held against, else the first.
+    `against` are the arms that it is held against, else the first.
     `drafts` says that its MTP steps are measured as drafts too.
     """
 
@@ -24,9 +25,10 @@ class Arm:
     model: str = ""
     overrides: tuple[str, ...] = ()
     passes: str = ""
+    search: str = ""
     teacher: str = ""
     tokens: int | None = None
-    against: str = ""
+    against: tuple[str, ...] = ()
     drafts: bool = False
 
     def arguments(self, *, model: str, tokens: int, seed: int, teacher: str) -> list[str]:
@@ -43,7 +45,7 @@ class Arm:
 class Comparison:
     """Arms that are held against the first, on the same number of tokens each and with the same seeds. `teacher` names
     the run of `teachers` that they learn from, or are made of, if they are. `on_code`: code of the standard library in
-    place of its docstrings."""
+    place of its docstrings. Arms whose parameters differ by a larger share than `apart` are not compared."""
 
     title: str
     arms: tuple[Arm, ...]
@@ -51,6 +53,7 @@ class Comparison:
     teacher: str = ""
     on_code: bool = False
     seeds: tuple[int, ...] = (0, 1, 2)
+    apart: float = 0.005
 
 
 # How the importance of a teacher's units and layers is measured, as arguments of `archc importance` between bars.
@@ -85,20 +88,38 @@ def _by_axis() -> Iterator[Arm]:
     """Units kept by activations and at random; layers by what their absence changes and at random."""
     for axis, options in _AXES.items():
         ranked = f"{axis}, ranked"
-        yield Arm(ranked, overrides=_DISTILLED, passes=f"prune{{{options}}}", against=ranked)
+        yield Arm(ranked, overrides=_DISTILLED, passes=f"prune{{{options}}}", against=(ranked,))
         at_random = f"prune{{{options}, by=random, seed={{seed}}}}"
-        yield Arm(f"{axis}, at random", overrides=_DISTILLED, passes=at_random, against=ranked)
+        yield Arm(f"{axis}, at random", overrides=_DISTILLED, passes=at_random, against=(ranked,))
     across = "; ".join(f"{name}{{dim=n_heads, kind=mamba2, to=4}}" for name in ("regroup", "prune"))
-    yield Arm("Mamba heads, ranked across groups", overrides=_DISTILLED, passes=across, against="Mamba heads, ranked")
+    yield Arm(
+        "Mamba heads, ranked across groups", overrides=_DISTILLED, passes=across, against=("Mamba heads, ranked",)
+    )
     ranked = "layers, ranked"
     by_kl, at_random = (f"drop-blocks{{count=2, kind=mlp, by={by}}}" for by in ("kl", "random, seed={seed}"))
-    yield Arm(ranked, overrides=_DISTILLED, passes=by_kl, against=ranked)
-    yield Arm("layers, at random", overrides=_DISTILLED, passes=at_random, against=ranked)
+    yield Arm(ranked, overrides=_DISTILLED, passes=by_kl, against=(ranked,))
+    yield Arm("layers, at random", overrides=_DISTILLED, passes=at_random, against=(ranked,))
 
 
 _THREE_MLPS = {
     "ranked once": "drop-blocks{count=3, kind=mlp, by=kl}",
     "ranked again after each": "drop-blocks{count=3, kind=mlp, by=iterative}",
+}
+
+# Models of half the teacher, none larger than the first: widths alike in all layers, and what searches find.
+UNIFORM = "fit{params={half}, dims=(n_heads, d_ff)}"
+_ALIKE = {
+    "heads and d_ff alike": UNIFORM,
+    "d_model and d_ff alike": "fit{params={budget}, dims=(d_model, d_ff), multiples=(2, 4)}",
+    "d_ff alike, heads whole": "fit{params={budget}, dims=(d_ff,)}",
+}
+_HELD_AGAINST = ("heads and d_ff alike", "d_ff alike, heads whole")
+_SEARCHED = {
+    "random": "random",
+    "TPE": "tpe",
+    "NSGA-II": "nsga2",
+    "MIP": "mip",
+    "MIP, layers may go": "mip-drop",
 }
 
 COMPARISONS = {
@@ -156,13 +177,23 @@ COMPARISONS = {
             Arm("width", overrides=_DISTILLED, passes="fit{params=1516936, dims=(d_model, d_ff), multiples=(2, 4)}"),
             Arm("depth, six layers", overrides=_DISTILLED, passes="drop-blocks{count=6, by=kl}"),
             *(
-                Arm(f"three MLPs, {name}", overrides=_DISTILLED, passes=passes, against="three MLPs, ranked once")
+                Arm(f"three MLPs, {name}", overrides=_DISTILLED, passes=passes, against=("three MLPs, ranked once",))
                 for name, passes in _THREE_MLPS.items()
             ),
         ),
         tokens=STUDENT // 4,
         teacher="hybrid",
         seeds=(0, 1),
+    ),
+    "searched": Comparison(
+        "A size for each layer by a search, or one width for all? At half the size, before and after distillation",
+        (
+            *(Arm(name, overrides=_DISTILLED, passes=passes) for name, passes in _ALIKE.items()),
+            *(Arm(name, overrides=_DISTILLED, search=how, against=_HELD_AGAINST) for name, how in _SEARCHED.items()),
+        ),
+        tokens=STUDENT // 8,
+        teacher="hybrid",
+        apart=0.1,
     ),
     "corrected": Comparison(
         "The teacher on text that it has not learnt: before, and after a short training on it",

@@ -89,11 +89,13 @@ def difference(first: Sequence[Result], other: Sequence[Result]) -> Difference |
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
-def section(what: str, found: Iterable[Result], *, baseline: float, command: str) -> str:
-    """A section of docs/results.md: the table of a comparison, its differences, and how to do it again."""
+def section(what: str, found: Iterable[Result], *, baseline: float, command: str, before: Iterable[str] = ()) -> str:
+    """A section of docs/results.md: the table of a comparison, its differences, and how to do it again; `before` are
+    lines that stand before it."""
     comparison = COMPARISONS[what]
     mine = [r for r in found if r.what == what]
-    lines = [f"## {comparison.title}", "", *table(comparison, mine, baseline=baseline), ""]
+    first = [*before, ""] if before else []
+    lines = [f"## {comparison.title}", "", *first, *table(comparison, mine, baseline=baseline), ""]
     corpus = _short(r.corpus_sha256 for r in mine)
     teacher = _short(r.teacher_sha256 for r in mine) if comparison.teacher else ""
     made = f"; weights {', '.join(f'{r.arm} {_short([r.weights_sha256])}' for r in mine)}" if what == "teachers" else ""
@@ -115,24 +117,25 @@ def table(comparison: Comparison, found: Sequence[Result], *, baseline: float) -
         if runs:
             yield _row(name, runs, before=before)
     yield f"| 5-gram, Kneser-Ney | | | |{' |' if before else ''} {baseline:.4f} | | |"
-    first = comparison.arms[0].name
-    told = []
-    for arm in comparison.arms:
-        base, runs = by_arm[arm.against or first], by_arm[arm.name]
-        if arm.name != first and base is not runs and _alike(base, runs) and (d := difference(base, runs)):
-            told.append(f"- {arm.name} less {arm.against or first}: {d} bits a byte")
+    told = [
+        f"- {arm.name} less {other}: {d} bits a byte"
+        for arm in comparison.arms
+        for other in arm.against or (comparison.arms[0].name,)
+        if other != arm.name and _alike(by_arm[other], by_arm[arm.name], comparison.apart)
+        if (d := difference(by_arm[other], by_arm[arm.name]))
+    ]
     told += [f"- {r.arm}, seed {r.seed}, drafts: {_drafts(r.drafts)}" for r in found if r.drafts]
     if told:
         yield ""
         yield from told
 
 
-def _alike(first: Sequence[Result], other: Sequence[Result]) -> bool:
-    """Whether both have as many parameters, give or take one in two hundred: else their difference says little."""
+def _alike(first: Sequence[Result], other: Sequence[Result], apart: float) -> bool:
+    """Whether both have as many parameters, give or take a share: else their difference says little."""
     if not first or not other:
         return False
-    base, size = first[0].parameters, other[0].parameters
-    return abs(size - base) * 200 <= base
+    base = first[0].parameters
+    return all(abs(r.parameters - base) <= apart * base for r in other)
 
 
 def _row(name: str, runs: Sequence[Result], *, before: bool) -> str:

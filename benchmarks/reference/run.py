@@ -8,12 +8,14 @@ run that was killed goes on where it was. All arms of a comparison get the same 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import math
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from arms import COMPARISONS, RECIPE, SCORES, TEACHERS, Arm, Comparison
 from results import Result, append, placed, read, section
+from searched import EVALUATIONS, Searches, told
 from shifted import code_corpus, written
 
 from archc.compress.run import compress
@@ -46,13 +49,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--what", choices=COMPARISONS, required=True)
     parser.add_argument("--tokens", type=int, help="of every run, instead of what the comparison says")
+    parser.add_argument("--evaluations", type=int, default=EVALUATIONS, help="of every search")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of those of the comparison")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs/reference", help="where runs are kept")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/results.md", help="where tables are written")
     parser.add_argument("overrides", nargs="*", metavar="KEY.PATH=VALUE", help="laid over every recipe")
     given = parser.parse_args()
     try:
-        experiment = Experiment(given.what, given.folder, tuple(given.overrides))
+        experiment = Experiment(given.what, given.folder, tuple(given.overrides), given.evaluations)
         comparison = experiment.comparison
         experiment.run(given.seeds or list(comparison.seeds), tokens=given.tokens)
         experiment.write(given.page)
@@ -63,8 +67,10 @@ def main() -> None:
 class Experiment:
     """One comparison, its folder and its results."""
 
-    def __init__(self, what: str, folder: Path, overrides: tuple[str, ...] = ()) -> None:
-        self.what, self.folder, self.overrides = what, folder, overrides
+    def __init__(
+        self, what: str, folder: Path, overrides: tuple[str, ...] = (), evaluations: int = EVALUATIONS
+    ) -> None:
+        self.what, self.folder, self.overrides, self.evaluations = what, folder, overrides, evaluations
         self.comparison: Comparison = COMPARISONS[what]
         self.file = folder / "results.jsonl"
         self.corpus: Corpus = code_corpus() if self.comparison.on_code else standard_library_corpus()
@@ -89,12 +95,13 @@ class Experiment:
         parent = self.teacher(self.comparison.teacher) if self.comparison.teacher else None
         teacher = self.teacher(arm.teacher) if arm.teacher else parent
         sha = sha256(teacher / WEIGHTS) if teacher else ""
-        cut = f"{sha256(parent / WEIGHTS)} {SCORES} {arm.passes_of(seed)}" if parent and not arm.model else ""
+        passes = self.passes(arm, seed)
+        cut = f"{sha256(parent / WEIGHTS)} {SCORES} {passes}" if parent and not arm.model else ""
         asked = arm.arguments(model=cut or f"benchmarks/reference/{arm.model}", tokens=tokens, seed=seed, teacher=sha)
         asked += [self.corpus.sha256] if self.comparison.on_code else []
         setting = setting_of([*asked, *self.overrides])
-        known = {r.what: r for r in read(self.file) if r.setting == setting}
-        if known and self.what not in known:  # an arm of another comparison too
+        known = {(r.what, r.arm): r for r in read(self.file) if r.setting == setting}
+        if known and (self.what, arm.name) not in known:  # the same run under another arm, or of another comparison
             append(self.file, replace(next(iter(known.values())), what=self.what, arm=arm.name))
         if known:
             return
@@ -102,7 +109,7 @@ class Experiment:
         print(f"{self.what}: {arm.name}, seed {seed}, {tokens:,} tokens", flush=True)
         model, before = f"benchmarks/reference/{arm.model}", None
         if parent and not arm.model:
-            made = self.made(parent, arm.passes_of(seed), self.folder / self.what / f"made-{name}")
+            made = self.made(parent, passes, self.folder / self.what / f"made-{name}")
             model, before = str(made), self.measured(made, [Perplexity(length=LENGTH)])["perplexity"]["bits_per_byte"]
         folder = self.folder / self.what / name
         began = time.monotonic()
@@ -134,13 +141,29 @@ class Experiment:
         """What passes make of a teacher, by the scores that SCORES says how to measure; itself where there are none."""
         if not passes:
             return parent
+        compress(parent, Pipeline(tuple(parse_passes(passes))), out, scores=self.scores(parent), overwrite=True)
+        return out
+
+    def scores(self, parent: Path) -> Path:
+        """Importance of a teacher's units and layers, measured unless it is there."""
         scores = self.folder / f"scores-{self.comparison.teacher}.safetensors"
         if not scores.is_file():
             command = [sys.executable, "-m", "archc", "importance", str(parent), *SCORES.split("|")]
             if subprocess.run([*command, "-o", str(scores)], cwd=ROOT, check=False).returncode:
                 raise ArchcError("the teacher's importance could not be measured")
-        compress(parent, Pipeline(tuple(parse_passes(passes))), out, scores=scores, overwrite=True)
-        return out
+        return scores
+
+    @functools.cached_property
+    def searches(self) -> Searches | None:
+        """The models of a comparison with searches in it, else None."""
+        if not any(arm.search for arm in self.comparison.arms):
+            return None
+        teacher = self.teacher(self.comparison.teacher)
+        return Searches(self.folder / self.what, teacher, self.scores(teacher), self.evaluations)
+
+    def passes(self, arm: Arm, seed: int) -> str:
+        """What makes an arm's model of the teacher in a run, searched for where the arm says so."""
+        return self.searches.found(arm, seed).passes if self.searches else arm.passes_of(seed)
 
     def data(self) -> list[str]:
         """What is laid over the recipe for the other text."""
@@ -166,11 +189,18 @@ class Experiment:
         learnt, held_out = ([d.text.encode() for d in part] for part in (self.corpus.train, self.corpus.held_out))
         baseline = NGramModel.fit(learnt, 5).bits_per_byte(held_out)
         command = f"python benchmarks/reference/run.py --what {self.what}"
-        text = section(self.what, read(self.file), baseline=baseline, command=command)
+        text = section(self.what, read(self.file), baseline=baseline, command=command, before=tuple(self.before()))
         page.parent.mkdir(parents=True, exist_ok=True)
-        before = page.read_text(encoding="utf-8") if page.is_file() else "# Results\n"
-        page.write_text(placed(before, self.what, text), encoding="utf-8")
+        there = page.read_text(encoding="utf-8") if page.is_file() else "# Results\n"
+        page.write_text(placed(there, self.what, text), encoding="utf-8")
         print(text)
+
+    def before(self) -> Iterator[str]:
+        """What stands before the table: what searches have found of the runs that are done."""
+        if self.searches:
+            done = {(r.arm, r.seed) for r in read(self.file) if r.what == self.what}
+            arms = {arm.name: arm for arm in self.comparison.arms}
+            yield from told(self.comparison, [self.searches.found(arms[name], seed) for name, seed in sorted(done)])
 
 
 def setting_of(arguments: list[str]) -> str:
