@@ -93,9 +93,14 @@ class Costed:
     @functools.cached_property
     def untied_embedding(self) -> int:
         """Elements of looked-up parameters that no other node uses."""
+        return sum(math.prod(p.shape) for n in self.looked_up for p in n.op.params() if p.lookup)
+
+    @property
+    def looked_up(self) -> Iterator[Node]:
+        """Nodes whose parameters are looked up in, and that no other node uses."""
         used = {n.owner for n in self.graph.nodes}
         mine = (n for n in self.graph.nodes if not n.owner and n.id not in used and not self.graph.in_mtp(n))
-        return sum(math.prod(p.shape) for n in mine for p in n.op.params() if p.lookup)
+        return (n for n in mine if any(p.lookup for p in n.op.params()))
 
     @functools.cached_property
     def weights_bytes(self) -> int:

@@ -125,14 +125,13 @@ def activation_bytes(costed: Costed) -> Expr:
 
 def _part_figures(group: Group) -> Iterator[tuple[str, Expr]]:
     cost, step = group.cost, _STEP
-    prompt: dict[str, Operand] = {"tokens": INPUT, "context": INPUT, "logits": 1}
     yield "params", cost.params if group.owns else Num(0)
     yield "active", cost.active if group.owns else Num(0)
     yield "weights_bytes", cost.weight_bytes if group.owns else Num(0)
     for name in STATE_CLASSES:
         yield f"{name}_bytes", Num(0) if group.mtp else BATCH_SYM * getattr(cost, name)
     yield "decode_flops", BATCH_SYM * substitute(cost.flops, step)
-    yield "prefill_flops", BATCH_SYM * substitute(cost.flops, prompt)
+    yield "prefill_flops", BATCH_SYM * substitute(cost.flops, _PROMPT)
     yield "moved_bytes", substitute(cost.bytes_moved, step)
     yield "decode_s", substitute(_call_s(cost, None), step)
     yield "prefill_s", _prefill_s(_call_s(cost, None))
@@ -146,8 +145,9 @@ def _prefill_s(call: Expr) -> Expr:
     return BATCH_SYM * INPUT / (tokens * sequences) * substitute(call, mean)
 
 
-# One new token a sequence.
+# One new token a sequence; a prompt at once, with logits of its last position.
 _STEP: dict[str, Operand] = {"tokens": 1, "logits": 1}
+_PROMPT: dict[str, Operand] = {"tokens": INPUT, "context": INPUT, "logits": 1}
 
 
 def _check(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
@@ -166,7 +166,9 @@ class _Builder:
     def figures(self) -> Iterator[tuple[str, Expr]]:
         """Every figure by name, in the order of the cost sheet."""
         yield "params_total", self.sum("params", self.owned(mtp=False))
-        yield "params_active", self.sum("active", self.owned(mtp=False))
+        active = self.sum("active", self.owned(mtp=False))
+        yield "params_active", active
+        yield "params_active_without_embedding", active - self.sum("active", self.costed.looked_up)
         kept = [*self.owned(mtp=False), *(self.owned(mtp=True) if self.costed.mtp else ())]
         memory = [("weights_bytes", ceil(self.sum("weight_bytes", kept)))]
         memory += [(f"{name}_bytes", BATCH_SYM * ceil(self.sum(name, self.serving))) for name in STATE_CLASSES]
@@ -175,7 +177,9 @@ class _Builder:
         yield "resident_bytes", resident
         yield "activation_bytes", activation
         yield "peak_bytes", resident + activation + RESERVE
-        yield "decode_flops", BATCH_SYM * substitute(self.sum("flops", self.serving), _STEP)
+        flops = self.sum("flops", self.serving)
+        yield "prefill_flops", ceil(BATCH_SYM * substitute(flops, _PROMPT))
+        yield "decode_flops", BATCH_SYM * substitute(flops, _STEP)
         if self.profile is not None:
             yield "decode_s", substitute(self.seconds(self.profile, "decode"), _STEP)
             yield "prefill_s", _prefill_s(self.seconds(self.profile, "prefill"))

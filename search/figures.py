@@ -24,6 +24,7 @@ Unit = Literal["parameters", "bytes", "FLOPs", "s", "sequences", "tokens/s", "sc
 FIGURES: Mapping[str, tuple[Unit, str]] = {
     "params.total": ("parameters", "params_total"),
     "params.active": ("parameters", "params_active"),
+    "params.active_without_embedding": ("parameters", "params_active_without_embedding"),
     "memory.weights": ("bytes", "weights_bytes"),
     "memory.kv": ("bytes", "kv_bytes"),
     "memory.ssm": ("bytes", "ssm_bytes"),
@@ -31,6 +32,7 @@ FIGURES: Mapping[str, tuple[Unit, str]] = {
     "memory.resident": ("bytes", "resident_bytes"),
     "memory.activation": ("bytes", "activation_bytes"),
     "memory.peak": ("bytes", "peak_bytes"),
+    "flops.prefill": ("FLOPs", "prefill_flops"),
     "flops.decode": ("FLOPs", "decode_flops"),
     "latency.prefill": ("s", "prefill_s"),
     "latency.decode": ("s", "decode_s"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -82,11 +82,6 @@ class Space:
     def base(self) -> dict[str, int]:
         """The base model as a point."""
         return {c.name: c.base for c in self.choices}
-
-    @property
-    def varying(self) -> tuple[str, ...]:
-        """Dims whose sizes change."""
-        return tuple(name for c in self._all(Size) for name, _ in c.dims)
 
     @property
     def droppable(self) -> tuple[str, ...]:
@@ -212,14 +207,3 @@ class Space:
         graph = self._without(point)
         order = self._order(graph, point)
         return bool(order) and tuple(order) != graph.blocks.get(LAYERS, ())
-
-
-def check_point(space: Space, point: Mapping[str, Any]) -> Point:
-    """A point with a value for each choice, in the space. Raises SearchError."""
-    lacking = [name for name in space.names if name not in point]
-    if lacking:
-        raise SearchError(f"no value for {', '.join(f'`{n}`' for n in lacking)}")
-    for c in space.choices:
-        if point[c.name] not in c.values:
-            raise SearchError(f"`{c.name}` is one of {c.values[0]} to {c.values[-1]}: got {point[c.name]}")
-    return {c.name: int(point[c.name]) for c in space.choices}

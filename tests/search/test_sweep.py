@@ -59,7 +59,7 @@ def sheet_value(graph: Graph, figure: Figure) -> float:
     found = {
         "memory": lambda: getattr(made.memory, f"{name}_bytes"),
         "params": lambda: getattr(made.params, name),
-        "flops": lambda: made.flops.decode_per_token,
+        "flops": lambda: getattr(made.flops, {"prefill": "prefill", "decode": "decode_per_token"}[name]),
         "latency": lambda: getattr(made.latency, {"prefill": "prefill_s", "decode": "decode_s_per_token"}[name]),
         "throughput": lambda: getattr(
             made.throughput, {"max_batch": "max_batch", "output_tokens": "output_tokens_per_s"}[name]
