@@ -52,12 +52,12 @@ slow: venv browser
 	$(PYTEST) -m "slow and not nightly" -n $(JOBS)
 
 # What the nightly tests compare with beside transformers: mamba-ssm's own kernels, run on the CPU by Triton's
-# interpreter. Its build would ask for CUDA, and its dependencies for another torch; neither is needed. And a PostgreSQL
-# server, which comes in a wheel, for searches that share a study.
+# interpreter. Its build would ask for CUDA, and its dependencies for another torch; neither is needed. And what a search's
+# study is opened with: a PostgreSQL server, which comes in a wheel, and optuna-dashboard.
 $(ORACLES): $(INSTALLED)
-	@echo "installing mamba-ssm and PostgreSQL, as oracles, into $(VENV) (log: $(VENV)/oracles.log)"
+	@echo "installing mamba-ssm, PostgreSQL and optuna-dashboard, as oracles, into $(VENV) (log: $(VENV)/oracles.log)"
 	@{ $(BIN)/pip install -c constraints.txt $(PIP_ARGS) setuptools wheel packaging ninja triton einops \
-	  pgserver "psycopg[binary]" && \
+	  pgserver "psycopg[binary]" optuna-dashboard && \
 	  MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE $(BIN)/pip install -c constraints.txt $(PIP_ARGS) \
 	  --no-deps --no-build-isolation mamba-ssm; } >$(VENV)/oracles.log 2>&1 || \
 	  { tail -n 20 $(VENV)/oracles.log >&2; exit 1; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -142,8 +143,9 @@ class Option(Choice):
         if value == -1:
             return "-"
         meaning = self.meaning(value)
-        plain = isinstance(meaning, int) and not isinstance(meaning, bool)
-        return meaning if plain else str(meaning).lower() if isinstance(meaning, bool) else str(meaning)
+        if isinstance(meaning, bool) or not isinstance(meaning, int | str):
+            return json.dumps(meaning).replace('"', "")
+        return meaning
 
 
 def size(graph: Graph, path: str, values: tuple[int, ...], also: Mapping[str, str] | None = None) -> Size:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from archc.search.budgets import Budget, Measured, Objective, losses
 from archc.search.choices import Choice, Option
-from archc.search.space import Space
+from archc.search.space import Condition, Space
 from archc.search.sweep import Ranks, Swept
 
 SAMPLE = 5000  # candidates of the sample: a page of them is some 300 kB
@@ -35,7 +35,7 @@ def report(
     ranks = space.ranks(found.points)
     figures = np.concatenate([found.values, found.violations])
     return {
-        "choices": [_choice(c) for c in space.choices],
+        "choices": [_choice(c, space.conditions.get(c.name)) for c in space.choices],
         "objectives": [_objective(o) for o in objectives],
         "budgets": list(_budgets(budgets, swept, on_front)),
         "importance": importance(figures, ranks, space.choices).tolist(),
@@ -92,11 +92,13 @@ def best_so_far(objective: Objective, values: Floats, swept: Swept) -> list[list
     return [[int(swept.order[i]), float(values[i])] for i in order[better]]
 
 
-def _choice(choice: Choice) -> dict[str, Any]:
-    """A choice; `shown` is what its values stand for, where they are no numbers."""
+def _choice(choice: Choice, condition: Condition | None) -> dict[str, Any]:
+    """A choice; `shown` is what its values stand for, where they are no numbers, `when` where it means something."""
     made = {"name": choice.name, "values": list(choice.values), "base": choice.base}
     shown = [choice.shown(value) for value in choice.values]
-    return made | ({"shown": shown} if shown != made["values"] else {})
+    if shown != made["values"]:
+        made["shown"] = shown
+    return made | ({"when": [condition.on, list(condition.values)]} if condition else {})
 
 
 def _objective(objective: Objective) -> dict[str, Any]:

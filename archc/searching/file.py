@@ -89,10 +89,12 @@ def load_search(file: Path, *, folder: Path | None = None) -> SearchFile:
     graph = reader.tried(node.child("base") or node, lambda: load(base))
     given: dict[str, Any] = {name: getattr(top, name) for name in _PLAIN}
     given["budgets"] = reader.all(node.child("budgets"), "budgets", reader.budget)
-    given["rungs"] = reader.all(node.child("rungs"), "rungs", reader.rung)
+    given["rungs"] = rungs = reader.all(node.child("rungs"), "rungs", reader.rung)
+    if graph is not None:
+        reader.check_rungs(node.child("rungs"), rungs, base)
     given["sampler"], given["options"] = reader.sampler(node.child("sampler"))
-    given["objectives"] = _objectives(reader, node, given["rungs"], given["sampler"])
-    given["pruner"], given["pruner_options"] = reader.pruner(node.child("pruner"), given["rungs"])
+    given["objectives"] = _objectives(reader, node, rungs, given["sampler"])
+    given["pruner"], given["pruner_options"] = reader.pruner(node.child("pruner"), rungs)
     given["storage"] = reader.storage(node.child("storage"))
     given["compare"] = reader.all(node.child("compare"), "compare", reader.model)
     given["ranking"] = ranking = reader.ranking(node.child("ranking"))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from archc.hardware import load_hardware
 from archc.ir.workload import FormatChoice, Workload
-from archc.kernels.errors import ArchcError, SpecError, UnitError, UnknownName, quoted, suggestion
+from archc.kernels.errors import ArchcError, SpecError, SpecErrors, UnitError, UnknownName, quoted, suggestion
 from archc.resolve import load
 from archc.search.budgets import Budget, Objective
 from archc.search.figures import FIGURES, Figure, Score, Setting
@@ -48,6 +48,8 @@ class Reader:
         """What `make` gives, or None, its error noted at the node."""
         try:
             return make()
+        except SpecErrors as errors:  # of another file, which they name
+            self.errors += [error for error in errors.errors if isinstance(error, SpecError)]
         except ArchcError as error:
             self.errors.append(node.error(str(error)))
         return None
@@ -103,6 +105,13 @@ class Reader:
         made, errors = choose(node, "rung", RUNGS)
         self.errors += errors
         return None if made is None else made.below(self.folder)
+
+    def check_rungs(self, node: Node | None, rungs: Sequence[RungOptions], base: str) -> None:
+        """Note what rungs say they cannot do with a base, where all could be read."""
+        nodes = node.value if node is not None else ()
+        if len(nodes) == len(rungs):
+            for i, (at, rung) in enumerate(zip(nodes, rungs, strict=True)):
+                self.tried(at, lambda i=i, rung=rung: rung.check(base, rungs[:i]))  # type: ignore[misc]
 
     def sampler(self, node: Node | None) -> tuple[str, Mapping[str, Any]]:
         """A name, or a name with options."""

@@ -192,6 +192,8 @@ def _tools(search: SearchFile, folder: Path) -> tuple[Meter, Base, tuple[Rung, .
     """What measures candidates: by arithmetic, by the base's weights, rung by rung."""
     meter, base = Meter(search.space), base_of(search, folder)
     rungs = ladder(search, base, folder)
+    for rung in rungs:
+        _ = rung.scorer.identity  # what cannot be read is told before anything runs
     meter.proxies = proxies_of(rungs)
     return meter, base, rungs
 

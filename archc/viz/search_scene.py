@@ -213,10 +213,18 @@ class _Rows:
         limited = [_limited(b, candidate["violations"][i]) for i, b in self.budgets]
         scored = [candidate.get("scores", {}).get(name) for name in self.scores]
         point = candidate.get("point", {})
-        chosen = [point.get(c["name"]) for c in self.choices]
+        chosen = [point.get(c["name"]) if self._means(c, point) else None for c in self.choices]
         row = {"row": [*candidate["values"], *limited, *scored, *chosen], "fits": _fits(candidate["violations"])}
         failed = candidate.get("failed")
         return {**row, "failed": failed} if failed else row
+
+    def _means(self, choice: Mapping[str, Any], point: Mapping[str, int]) -> bool:
+        """Whether a choice means something for a candidate."""
+        if "when" not in choice or not point:
+            return True
+        on, values = choice["when"]
+        other = next(c for c in self.choices if c["name"] == on)
+        return point[on] in values and self._means(other, point)
 
     def cloud(self, cloud: Mapping[str, Any], columns: int) -> dict[str, Any]:
         """The sample by columns, choices as positions in their values; None for a score, which it has none of."""

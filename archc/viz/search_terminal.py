@@ -129,6 +129,8 @@ def _table(scene: Mapping[str, Any], shown: Rows, columns: Sequence[int]) -> Tab
     heads = [_head(scene["columns"][i]["label"]) for i in columns]
     table = plain_table(" ", *heads, numbers=tuple(heads), whole=(" ",))
     for name, row in shown:
+        if all(row[i] is None for i in columns):  # a model beside the search, in a table of choices
+            continue
         table.add_row(Text(name), *(Text(column_text(scene["columns"][i], row[i])) for i in columns))
     return table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, TypeVar
 from annotated_types import Gt
 from typing_extensions import Doc
 
+from archc.kernels.errors import ArchcError
 from archc.search.ladder import Scorer
 from archc.searching.base import Base
 
@@ -32,9 +33,18 @@ class RungOptions:
         """The same, files relative to the folder of the search file."""
         return self
 
+    def check(self, base: str, before: Sequence[RungOptions]) -> None:
+        """Raise ArchcError where it cannot score candidates of a base, after the rungs `before`."""
+
     def scorer(self, base: Base, folder: Path, before: Scorer | None) -> Scorer:
         """The scorer over a base, which may write below the run's folder; `before` is that of the rung below."""
         raise NotImplementedError
+
+
+def check_weights(name: str, base: str) -> None:
+    """Raise ArchcError for a base without weights."""
+    if not Path(base).is_dir():
+        raise ArchcError(f"`{name}` runs a model: `base` must be a folder with weights, got `{base}`")
 
 
 def rung(name: str) -> Callable[[T], T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
@@ -32,6 +33,15 @@ class Distil(RungOptions):
 
     def below(self, folder: Path) -> Self:
         return replace(self, recipe=str(folder / self.recipe))
+
+    def check(self, base: str, before: Sequence[RungOptions]) -> None:
+        from archc.train.recipe_load import load_recipe
+
+        load_recipe(Path(self.recipe), [f"model={base}", *self.laid_over(base)])
+
+    def laid_over(self, base: str) -> list[str]:
+        """The overrides, the base's folder in them."""
+        return [text.replace("{base}", base) for text in self.overrides]
 
     def scorer(self, base: Base, folder: Path, before: Scorer | None) -> Scorer:
         return DistilScorer(self, base, folder / "trained")
@@ -63,7 +73,7 @@ class DistilScorer:
 
         run = self.place(candidate)
         model = self._inherited(candidate, run) if self.base.path.is_dir() else self._new(candidate, run)
-        overrides = [text.replace("{base}", str(self.base.path)) for text in self.options.overrides]
+        overrides = self.options.laid_over(str(self.base.path))
         recipe = load_recipe(Path(self.options.recipe), [f"model={model}", *overrides])
 
         def told(record: Record) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Self
@@ -17,7 +18,7 @@ from archc.evaluate.subject import open_subject
 from archc.evaluate.texts import read_texts
 from archc.search.ladder import Candidate, Report, Scorer, key
 from archc.searching.base import Base
-from archc.searching.rungs.base import RungOptions, rung
+from archc.searching.rungs.base import RungOptions, check_weights, rung
 from archc.searching.rungs.distil import DistilScorer
 from archc.train.corpus import standard_library_corpus
 
@@ -32,6 +33,10 @@ class Evaluate(RungOptions):
 
     def below(self, folder: Path) -> Self:
         return replace(self, text=tuple(str(folder / place) for place in self.text))
+
+    def check(self, base: str, before: Sequence[RungOptions]) -> None:
+        if not any(one.trains for one in before):
+            check_weights(self.name, base)
 
     def scorer(self, base: Base, folder: Path, before: Scorer | None) -> Scorer:
         return _Evaluate(self, base, folder / "pruned", before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -10,7 +11,7 @@ from typing import Self
 from archc.importance.calibration import Calibration, Sampling
 from archc.search.ladder import Candidate, Report, Scorer
 from archc.searching.base import Base
-from archc.searching.rungs.base import RungOptions, rung
+from archc.searching.rungs.base import RungOptions, check_weights, rung
 
 
 @rung("zero_shot")
@@ -20,6 +21,9 @@ class ZeroShot(Sampling, RungOptions):
 
     def below(self, folder: Path) -> Self:
         return Sampling.below(self, folder)
+
+    def check(self, base: str, before: Sequence[RungOptions]) -> None:
+        check_weights(self.name, base)
 
     def scorer(self, base: Base, folder: Path, before: Scorer | None) -> Scorer:
         return _ZeroShot(self, base)

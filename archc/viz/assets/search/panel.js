@@ -33,9 +33,9 @@ function slack(column, value) {
 }
 
 function choiceRow(point, i) {
-  const changed = point.row[i] !== columns[i].base;
+  const changed = point.row[i] !== null && point.row[i] !== columns[i].base;
   const write = (value) => formatValue(columns[i], value);
-  return element("tr", {}, element("td", {}, breakable(columns[i].label)), element("td", { class: `number ${changed ? "strong" : ""}` }, write(point.row[i])), element("td", { class: "number quiet" }, changed ? `base ${write(columns[i].base)}` : "as the base"));
+  return element("tr", {}, element("td", {}, breakable(columns[i].label)), element("td", { class: `number ${changed ? "strong" : ""}` }, write(point.row[i])), element("td", { class: "number quiet" }, point.row[i] === null ? "" : changed ? `base ${write(columns[i].base)}` : "as the base"));
 }
 
 function commands(point) {
