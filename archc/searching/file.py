@@ -94,7 +94,7 @@ def load_search(file: Path, *, folder: Path | None = None) -> SearchFile:
         reader.check_rungs(node.child("rungs"), rungs, base)
     given["sampler"], given["options"] = reader.sampler(node.child("sampler"))
     given["objectives"] = _objectives(reader, node, rungs, given["sampler"])
-    given["pruner"], given["pruner_options"] = reader.pruner(node.child("pruner"), rungs)
+    given["pruner"], given["pruner_options"] = reader.pruner(node.child("pruner"), rungs, given["objectives"])
     given["storage"] = reader.storage(node.child("storage"))
     given["compare"] = reader.all(node.child("compare"), "compare", reader.model)
     given["ranking"] = ranking = reader.ranking(node.child("ranking"))

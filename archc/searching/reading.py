@@ -119,13 +119,18 @@ class Reader:
             return SWEEP, {}
         return self._named(node, "sampler", (SWEEP, *SAMPLERS))
 
-    def pruner(self, node: Node | None, rungs: Sequence[RungOptions]) -> tuple[str, Mapping[str, Any]]:
-        """A name, or a name with options, where a rung trains."""
+    def pruner(
+        self, node: Node | None, rungs: Sequence[RungOptions], objectives: Sequence[Objective]
+    ) -> tuple[str, Mapping[str, Any]]:
+        """A name, or a name with options, where the score of a rung that trains is the only objective."""
         if node is None:
             return "", {}
         name, options = self._named(node, "pruner", PRUNERS)
-        if name in PRUNERS and not any(rung.trains for rung in rungs):
-            self.errors.append(node.error("`pruner` stops trainings early, and no rung trains: `distil` does"))
+        trained = [rung.name for rung in rungs if rung.trains]
+        if name in PRUNERS and (len(objectives) != 1 or objectives[0].figure.name not in trained):
+            wanted = f"expected `minimize {trained[0]}`" if trained else "no rung trains: `distil` does"
+            message = f"`pruner` stops trainings by their score, the only objective: {wanted}"
+            self.errors.append(node.error(message))
         return name, options
 
     def storage(self, node: Node | None) -> str:

@@ -196,7 +196,10 @@ def test_every_pruner_can_be_made_and_options_are_checked() -> None:
     ("more", "message"),
     [
         ("pruner: medain\n", r"search.yaml:13:9: `pruner`: expected one of median, .*did you mean `median`"),
-        ("pruner: median\n", "`pruner` stops trainings early, and no rung trains: `distil` does"),
+        (
+            "pruner: median\n",
+            "`pruner` stops trainings by their score, the only objective: no rung trains: `distil` does",
+        ),
         ("workers: 0\n", "`workers`: .*greater than 0"),
         ("trials: none\n", "trials"),
     ],

@@ -26,6 +26,7 @@ from archc.search.space import Space
 from archc.search.sweep import sweep
 from archc.searching.file import load_search
 from archc.searching.run import run_search
+from archc.viz.search_scene import told
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "search"
 SETTINGS = (
@@ -165,7 +166,21 @@ def test_nano_2(tmp_path: Path) -> None:
     assert over[0] < 0 < over[1]
     found = run_search(search, tmp_path / "run")
     assert found.swept.feasible_at_once >= 0.3 * found.swept.proposed
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["proposed"] == 10_000
+    stored = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert stored["proposed"] == 10_000
+    (released,) = stored["compared"]
+    assert released["name"] == "nemotron-nano-9b-v2" and released["violations"] == [over[0]]
+    assert released["values"] == pytest.approx([published.cost(context=8192).params.total, rate(published)])
+    better = [c for c in found.candidates if c.name in released["beaten_by"]]
+    assert better and all(c.values[0] >= released["values"][0] and c.values[1] >= released["values"][1] for c in better)
+    line = next(text for text in told(stored) if text.startswith("nemotron-nano-9b-v2: within the budgets; "))
+    assert f"{len(better)} candidates are as good in every objective and better in one, such as nano-2-" in line
+
+
+def rate(graph: Graph) -> float:
+    """Output tokens a second of the largest batch at 8k in and 16k out on an A10G."""
+    sheet = cost_sheet(graph, load_hardware("a10g"), input=8192, output=16384, format="bf16")
+    return sheet.throughput.output_tokens_per_s
 
 
 @pytest.mark.slow
@@ -179,6 +194,8 @@ def test_minipuzzle(tmp_path: Path) -> None:
     assert 0 < 31.7 * 2**30 - minipuzzle_bytes(5, 48, 45, 30720) < 0.03 * 2**30
     assert minipuzzle_bytes(10, 54, 54, 32768) > 31.7 * 2**30
     assert dict(found.candidates[0].point)["layers.attention"] < 5  # the budget alone prefers fewer
+    stored = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [line for line in told(stored) if line.startswith("the budgets alone prefer fewer layers.attention (4.")]
 
 
 def minipuzzle_bytes(attention: int, mlps: int, mambas: int, d_ff: int) -> float:
