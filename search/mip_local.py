@@ -55,10 +55,7 @@ def improve(problem: Problem, start: Chosen, *, loss: Loss | None = None, evalua
 
 def neighbours(problem: Problem, chosen: Chosen, *, most: int) -> Iterator[Chosen]:
     """Combinations within the budgets that differ in one layer or two, up to `most`, the best sum of scores first."""
-    at = problem.starts[:-1] + np.array(chosen)
-    change, cost = (_changes(problem, values, at) for values in (problem.regrets[None], problem.rows))
-    room = problem.room - problem.rows[:, at].sum(axis=1)
-    swaps = _singles(problem, at, change, cost, room) + _pairs(problem, at, change, cost, room)
+    swaps = list(_Around.of(problem, chosen).swaps())
     if not swaps:
         return
     scores = np.concatenate([score for score, _ in swaps])
@@ -73,53 +70,49 @@ def neighbours(problem: Problem, chosen: Chosen, *, most: int) -> Iterator[Chose
             yield tuple(made)
 
 
-_Swaps: TypeAlias = list[tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]]  # scores [n], columns [n, 2]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Columns: TypeAlias = npt.NDArray[np.int64]
 
 
-def _changes(
-    problem: Problem, values: npt.NDArray[np.float64], at: npt.NDArray[np.int64]
-) -> list[npt.NDArray[np.float64]]:
-    """What each variant of each layer changes in some sums, `[sums, variants]` a layer."""
-    parts = np.split(values, problem.starts[1:-1], axis=1)
-    return [part - values[:, i : i + 1] for part, i in zip(parts, at, strict=True)]
+@dataclass(frozen=True)
+class _Around:
+    """What a combination's neighbours change: by layer, of each variant, the score `[variants]` and the costs
+    `[budgets, variants]`, and its columns `[variants]`, the chosen one among them at `at`.
+
+    `room` [budgets] is what the combination leaves, with what rounding may take: what is within is held to the exact
+    budgets afterwards."""
+
+    scores: list[Floats]
+    costs: list[Floats]
+    columns: list[Columns]
+    at: Columns
+    room: Floats
+
+    @classmethod
+    def of(cls, problem: Problem, chosen: Chosen) -> _Around:
+        """The neighbourhood of a combination."""
+        at = problem.starts[:-1] + np.array(chosen)
+        scores, costs = (
+            [part - values[:, i : i + 1] for part, i in zip(_by_layer(problem, values), at, strict=True)]
+            for values in (problem.regrets[None], problem.rows)
+        )
+        columns = [start + np.arange(score.shape[1]) for start, score in zip(problem.starts[:-1], scores, strict=True)]
+        room = problem.room - problem.rows[:, at].sum(axis=1) + _SLACK * problem.rows.max(axis=1, initial=0.0)
+        return cls([score[0] for score in scores], costs, columns, at, room)
+
+    def swaps(self) -> Iterator[tuple[Floats, Columns]]:
+        """Scores [n] and columns [n, 2] of swaps of one layer, and of two."""
+        for i, score in enumerate(self.scores):
+            fits = (self.costs[i] <= self.room[:, None]).all(axis=0) & (self.columns[i] != self.at[i])
+            yield score[fits], np.stack([self.columns[i][fits]] * 2, axis=1)
+        for a, b in itertools.combinations(range(len(self.scores)), 2):
+            costs = self.costs[a][:, :, None] + self.costs[b][:, None, :]
+            fits = (costs <= self.room[:, None, None]).all(axis=0)
+            fits &= (self.columns[a] != self.at[a])[:, None] & (self.columns[b] != self.at[b])[None]
+            one, other = np.nonzero(fits)
+            pairs = np.stack([self.columns[a][one], self.columns[b][other]], axis=1)
+            yield self.scores[a][one] + self.scores[b][other], pairs
 
 
-def _singles(
-    problem: Problem,
-    at: npt.NDArray[np.int64],
-    change: list[npt.NDArray[np.float64]],
-    cost: list[npt.NDArray[np.float64]],
-    room: npt.NDArray[np.float64],
-) -> _Swaps:
-    """Swaps of one layer."""
-    found: _Swaps = []
-    for layer, start in enumerate(problem.starts[:-1]):
-        columns = start + np.arange(change[layer].shape[1])
-        kept = (cost[layer] <= _loose(problem, room)[:, None]).all(axis=0) & (columns != at[layer])
-        found.append((change[layer][0, kept], np.stack([columns[kept]] * 2, axis=1)))
-    return found
-
-
-def _pairs(
-    problem: Problem,
-    at: npt.NDArray[np.int64],
-    change: list[npt.NDArray[np.float64]],
-    cost: list[npt.NDArray[np.float64]],
-    room: npt.NDArray[np.float64],
-) -> _Swaps:
-    """Swaps of two layers."""
-    found: _Swaps = []
-    loose = _loose(problem, room)[:, None, None]
-    columns = [start + np.arange(c.shape[1]) for start, c in zip(problem.starts[:-1], change, strict=True)]
-    for a, b in itertools.combinations(range(len(change)), 2):
-        fits = (cost[a][:, :, None] + cost[b][:, None, :] <= loose).all(axis=0)
-        fits &= (columns[a] != at[a])[:, None] & (columns[b] != at[b])[None]
-        i, j = np.nonzero(fits)
-        found.append((change[a][0, i] + change[b][0, j], np.stack([columns[a][i], columns[b][j]], axis=1)))
-    return found
-
-
-def _loose(problem: Problem, room: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The room with what rounding may take: what is within is held to the exact budgets afterwards."""
-    made: npt.NDArray[np.float64] = room + _SLACK * problem.rows.max(axis=1, initial=0.0)
-    return made
+def _by_layer(problem: Problem, values: Floats) -> list[Floats]:
+    return np.split(values, problem.starts[1:-1], axis=1)
