@@ -18,6 +18,7 @@ from archc.resolve import load
 from archc.units import format_params
 from archc.viz.diff_page import diff_page
 from archc.viz.diff_scene import diff_scene
+from tests.front.pages import overflowing
 from tests.front.test_diff_page import hostile
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
+BOXES = ".unit, button, td, li"
 NANO = ("nemotron-nano-12b-v2", "nemotron-nano-9b-v2")
 SMALL = ("tiny-moe", "tiny-latent")
 PAIRS = [
@@ -72,26 +74,6 @@ def focused(shown: Page) -> str:
     return str(shown.evaluate("document.activeElement.textContent"))
 
 
-def overflowing(shown: Page) -> list[str]:
-    """Texts of drawings that reach beyond their drawing, and boxes beyond the screen."""
-    script = """() => {
-      const found = [];
-      for (const svg of document.querySelectorAll("svg")) {
-        const { left, right } = svg.getBoundingClientRect();
-        for (const text of svg.querySelectorAll("text")) {
-          const box = text.getBoundingClientRect();
-          if (box.left < left - 1 || box.right > right + 1) found.push(text.textContent);
-        }
-      }
-      for (const box of document.querySelectorAll(".unit, button, td, li")) {
-        const beyond = box.getBoundingClientRect().right > innerWidth || box.scrollWidth > box.clientWidth + 1;
-        if (beyond) found.push(box.textContent);
-      }
-      return found;
-    }"""
-    return list(shown.evaluate(script))
-
-
 # -- on every screen ---------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +87,7 @@ def test_a_page_fits_its_screen(open_page: OpenPage, a: str, b: str, width: int)
     for key in "uf":
         shown.keyboard.press(key)
         assert shown.evaluate("document.documentElement.scrollWidth") <= width
-        assert overflowing(shown) == []
+        assert overflowing(shown, BOXES) == []
 
 
 def test_every_layer_is_a_bar_and_every_pair_a_line(open_page: OpenPage) -> None:
@@ -130,7 +112,7 @@ def test_a_bar_says_what_it_is(nano: Page) -> None:
 def test_a_screen_that_changes_its_size(nano: Page) -> None:
     nano.set_viewport_size({"width": 390, "height": 844})
     nano.wait_for_timeout(100)
-    assert nano.evaluate("document.documentElement.scrollWidth") <= 390 and overflowing(nano) == []
+    assert nano.evaluate("document.documentElement.scrollWidth") <= 390 and overflowing(nano, BOXES) == []
 
 
 def test_colours_can_be_read_on_dark_and_light(open_page: OpenPage) -> None:
@@ -325,7 +307,7 @@ def test_long_names_break(open_page: OpenPage, width: int) -> None:
     for key in "uf":
         shown.keyboard.press(key)
         assert shown.evaluate("document.documentElement.scrollWidth") <= width
-        assert overflowing(shown) == []
+        assert overflowing(shown, BOXES) == []
     heads = shown.locator(".sides > div").evaluate_all(
         "heads => heads.map((head) => head.scrollWidth - head.clientWidth)"
     )

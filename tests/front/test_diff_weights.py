@@ -27,7 +27,7 @@ from archc.ir.init import init_weights
 from archc.ir.selection import Selections, keep
 from archc.ir.slicing import select
 from archc.spec import spec_from_graph
-from tests.front.test_page import Reader
+from tests.front.pages import Reader
 from tests.front.test_picture import check_picture, words
 
 Tensors = Mapping[str, Tensor]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
 import json
 import math
-import re
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,8 +27,8 @@ from archc.viz.colours import colour
 from archc.viz.overlay import Overlay, Units
 from archc.viz.page import page
 from archc.viz.scene import scene
+from tests.front.pages import HOSTILE, Reader, read_alone
 
-HOSTILE = ("</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<!--<script>", "\"'&amp;]]>\u2028")
 ULTRA = "nemotron-3-ultra-550b-a55b"
 MODELS = zoo.names()
 
@@ -217,30 +213,6 @@ def test_axes_in_dims() -> None:
 # -- the file ----------------------------------------------------------------------------------------------------------
 
 
-class Reader(HTMLParser):
-    """What a browser makes of a page: its elements, its attributes, and the texts of its scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[str, list[str]] = {}
-        self.inside = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self.inside = tag
-        self.texts.setdefault(tag, []).append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self.inside:
-            self.texts[self.inside][-1] += data
-
-
 def hostile(graph: Graph) -> str:
     """A page all of whose names are hostile."""
     overlays = [Overlay(name, {"L0.mixer": {"*": 0.5, name: Units((1.0, 2.0))}}) for name in HOSTILE]
@@ -249,26 +221,7 @@ def hostile(graph: Graph) -> str:
 
 @pytest.mark.parametrize("name", ["tiny-hybrid", "nemotron-3-super-120b-a12b", "tiny-latent"])
 def test_one_file_that_asks_for_nothing(name: str) -> None:
-    read = Reader(page(load(name)))
-    tags = Counter(tag for tag, _ in read.elements)
-    assert not tags.keys() & {"link", "img", "iframe", "object", "embed", "base", "image", "use"}
-    assert tags["script"] == 2 and tags["style"] == 1
-    for tag, attributes in read.elements:
-        assert not attributes.keys() & {"src", "href", "action", "srcset"}, tag
-        assert not [name for name in attributes if name.startswith("on")], tag
-    script, style = read.texts["script"][1], read.texts["style"][0]
-    assert not re.search(
-        r"\b(import|fetch|XMLHttpRequest|WebSocket|eval|innerHTML|outerHTML|insertAdjacentHTML)\b", script
-    )
-    assert not re.search(r"url\(|@import|@font-face", style)
-    assert re.findall(r"https?://[^\s\"]+", script + style) == ["http://www.w3.org/2000/svg"]
-
-
-def test_the_policy_names_the_script_and_nothing_else() -> None:
-    read = Reader(page(load("tiny-hybrid")))
-    policy = next(a["content"] for tag, a in read.elements if a.get("http-equiv") == "Content-Security-Policy")
-    digest = base64.b64encode(hashlib.sha256(read.texts["script"][1].encode()).digest()).decode()
-    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
+    read_alone(page(load(name)))
 
 
 def test_hostile_names_stay_text() -> None:

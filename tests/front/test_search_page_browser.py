@@ -14,6 +14,7 @@ import pytest
 from archc.searching.folder import read_results
 from archc.viz.search_page import search_page
 from archc.viz.search_scene import search_scene, written
+from tests.front.pages import overflowing
 from tests.front.test_search_page import laddered, renamed, searched, with_library
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
+BOXES = "#details *, #told li, figcaption, .chart td, .budget p, h1, h2"
 LIGHT, DARK = "rgb(255, 255, 255)", "rgb(18, 22, 28)"
 
 
@@ -40,27 +42,6 @@ def scene(results: dict[str, Any]) -> dict[str, Any]:
 def shown(open_page: OpenPage, results: dict[str, Any]) -> Page:
     """The page on a wide light screen."""
     return open_page(search_page(results, "runs/x"))
-
-
-def overflowing(page: Page) -> list[str]:
-    """Texts of drawings that reach beyond their drawing, and boxes beyond the screen."""
-    script = """() => {
-      const found = [];
-      for (const svg of document.querySelectorAll("svg")) {
-        const { left, right } = svg.getBoundingClientRect();
-        for (const text of svg.querySelectorAll("text")) {
-          const box = text.getBoundingClientRect();
-          if (box.left < left - 1 || box.right > right + 1) found.push(`text: ${text.textContent}`);
-        }
-      }
-      for (const box of document.querySelectorAll("#details *, #told li, figcaption, .chart td, .budget p, h1, h2")) {
-        const wide = getComputedStyle(box).display !== "inline" && box.scrollWidth > box.clientWidth + 1;
-        const beyond = box.getBoundingClientRect().right > innerWidth;
-        if (beyond || wide) found.push(`${box.tagName}: ${box.textContent}`);
-      }
-      return found;
-    }"""
-    return list(page.evaluate(script))
 
 
 def chosen(page: Page) -> str:
@@ -91,10 +72,10 @@ def test_a_page_fits_its_screen(open_page: OpenPage, results: dict[str, Any], wi
     assert page.locator("h1").inner_text() == "tiny"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (DARK if dark else LIGHT)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert overflowing(page) == []
+    assert overflowing(page, BOXES) == []
     page.set_viewport_size({"width": 800, "height": 900})
     page.wait_for_timeout(100)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 800 and overflowing(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 800 and overflowing(page, BOXES) == []
 
 
 def test_colours_follow_the_theme(shown: Page) -> None:
@@ -327,7 +308,7 @@ def test_the_variants_of_the_chosen_candidate_are_outlined(open_page: OpenPage, 
 @pytest.mark.parametrize("layers", [1, 118])
 def test_a_library_fits_its_screen(open_page: OpenPage, results: dict[str, Any], layers: int, width: int) -> None:
     page = open_page(search_page(with_library(results, layers, "n" * 200), "runs/x"), width=width)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width and overflowing(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width and overflowing(page, BOXES) == []
     page.emulate_media(media="print")
     assert page.locator("#library svg").is_visible()
 
@@ -406,7 +387,7 @@ def test_names_are_never_markup(open_page: OpenPage, results: dict[str, Any], na
 def test_long_names_break(open_page: OpenPage, results: dict[str, Any], width: int) -> None:
     page = open_page(search_page(renamed(results, "x" * 200), "y" * 200), width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert overflowing(page) == []
+    assert overflowing(page, BOXES) == []
 
 
 def heard(said: list[str], dialog: Dialog) -> None:
