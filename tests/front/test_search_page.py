@@ -28,7 +28,7 @@ from archc.viz.plane import Axis, Plane
 from archc.viz.scatter import print_plane
 from archc.viz.search_page import search_page
 from archc.viz.search_picture import search_picture
-from archc.viz.search_scene import search_scene, written
+from archc.viz.search_scene import column_text, search_scene, written
 from archc.viz.search_terminal import print_search
 from tests.front.pages import HOSTILE, Reader, read_alone
 from tests.front.screens import ANSI, Screen, archc, lines
@@ -88,6 +88,31 @@ def laddered(results: dict[str, Any]) -> dict[str, Any]:
         candidate["scores"] = {"proxy": 1.0 + i, **({"zero_shot": 3.0 - i / 100} if i < 5 else {})}
     made["candidates"][2] |= {"scores": {"proxy": 3.0}, "failed": {"zero_shot": "<b>no weights</b>"}}
     return {**made, "best": made["candidates"][4]["name"], "notes": ["a note"], "rungs": [{"name": "proxy", "keep": 5}]}
+
+
+OPTIONS = """\
+archc_search: 1
+name: wide
+base: tiny-hybrid
+space:
+  d_model: {from: 64, to: 128, step: 32}
+  attention.rope: [none, {theta: 10000.0}]
+  attention.rope.theta: {values: [5000.0, 10000.0], when: {attention.rope: [{theta: 10000.0}]}}
+  layers.attention: {from: 1, to: 2}
+  place.attention: [0, 4, 8]
+ranking: [3]
+objectives: [maximize params.total, "minimize latency.decode at {hardware: a10g, context: 1k}"]
+compare: [tiny-moe, tiny-hybrid]
+candidates: 300
+keep: 40
+"""
+
+
+def with_options(folder: Path) -> Path:
+    """The folder of a search of more than sizes, beside two models."""
+    (folder / "search.yaml").write_text(OPTIONS, encoding="utf-8")
+    archc("search", folder / "search.yaml", "-o", folder / "run")
+    return folder / "run"
 
 
 def with_library(results: dict[str, Any], layers: int = 6, odd: str = "<b>odd") -> dict[str, Any]:
@@ -236,6 +261,26 @@ def test_marks_are_round_and_in_their_unit() -> None:
     assert 0 < axis.at(2**30) < 0.1 and axis.at(5.5 * 2**30) > 0.9
     for values in ([0.0], [7.0, 7.0], [], [-3.0, -3.0]):
         assert list(Axis.of({"label": "x", "unit": "s"}, values).marks())
+
+
+def test_options_are_told_by_what_they_stand_for(tmp_path: Path, screen: Screen) -> None:
+    run = with_options(tmp_path)
+    found = read_results(run)
+    scene = search_scene(found, "run")
+    columns = {c["label"]: c for c in scene["columns"]}
+    at = list(columns).index
+    rows = [candidate["row"] for candidate in scene["candidates"]]
+    rope, theta, second = (at(n) for n in ("attention.rope", "attention.rope.theta", "place.attention.2"))
+    assert {column_text(columns["attention.rope"], row[rope]) for row in rows} == {"none", "{theta: 10000.0}"}
+    for row in rows:
+        assert (row[theta] is None) == (row[rope] == 0) and (row[second] is None) == (row[at("layers.attention")] == 1)
+    names = [one["name"] for one in scene["compared"]]
+    assert names == ["tiny-moe", "tiny-hybrid"] and [name for name, _ in Plane.of(scene, 0, 1).beside][-1] == names[-1]
+    assert scene["compared"][1]["row"][0] == scene["base_row"]["row"][0]
+    text = search_page(found, "run")
+    assert "<td>tiny-moe</td>" in text and '<td class="number">{theta: 10000.0}</td>' in text
+    shown = screen.shows(print_search, found, "run")
+    assert "◈ tiny-hybrid" in shown and "{theta: 10000.0}" in shown
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

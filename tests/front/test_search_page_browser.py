@@ -15,7 +15,7 @@ from archc.searching.folder import read_results
 from archc.viz.search_page import search_page
 from archc.viz.search_scene import search_scene, written
 from tests.front.pages import overflowing
-from tests.front.test_search_page import laddered, renamed, searched, with_library
+from tests.front.test_search_page import laddered, renamed, searched, with_library, with_options
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Locator, Page
@@ -336,6 +336,19 @@ def test_history_of_each_objective(shown: Page, scene: dict[str, Any]) -> None:
         last = shown.locator("#history title").all_text_contents()[-1]
         unit = scene["columns"][i]["unit"]
         assert last == f"proposal {steps[-1][0] + 1}: {written(unit, steps[-1][1])}"
+
+
+def test_options_and_models_beside_them(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page(search_page(read_results(with_options(tmp_path)), "runs/x"))
+    assert overflowing(page, BOXES) == []
+    assert page.locator("#front text", has_text="tiny-hybrid").count() == 1
+    row = page.locator("#table tr", has_text="{theta: 10000.0}").first
+    row.click()
+    panel = page.locator("#details").inner_text()
+    assert "{theta: 10000.0}" in panel and "base none" in panel
+    page.locator("#table tr", has=page.locator("td", has_text="none")).nth(1).click()
+    theta = page.locator("#details tr", has_text="rope.theta").inner_text().split()
+    assert theta[-1] == "-", "what means nothing is no value"
 
 
 def test_the_table_sorts_by_any_column(shown: Page, results: dict[str, Any], scene: dict[str, Any]) -> None:
