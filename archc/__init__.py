@@ -8,6 +8,7 @@ Public names (each loads what it needs on first use; `import archc` itself loads
 - `diff(a, b, hardware="a10g")`: what differs between two models, in words, and what each difference costs
 - `errors`: every error archc raises on purpose, as one tree
 - `load(model)`: the graph of a spec, a zoo name, a checkpoint, a package, IR text or a Hugging Face config
+- `run_search(file, folder)`: the candidates of a search under budgets, by its YAML file
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from archc.kernels import errors as errors
     from archc.passes.pipeline import apply as apply
     from archc.resolve import load as load
+    from archc.searching.start import run_search as run_search
     from archc.sheet import cost as cost
 
 __version__ = "0.1.0"
@@ -33,9 +35,10 @@ _HOME = {
     "diff": "archc.comparison:diff",
     "errors": "archc.kernels.errors",
     "load": "archc.resolve:load",
+    "run_search": "archc.searching.start:run_search",
 }
 
-__all__ = ["apply", "compile", "cost", "diff", "errors", "load"]
+__all__ = ["apply", "compile", "cost", "diff", "errors", "load", "run_search"]
 
 
 def __getattr__(name: str) -> Any:

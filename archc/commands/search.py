@@ -19,31 +19,16 @@ def search(
 
     A run that is there goes on. `archc best RUN` takes candidates out of it, `archc show RUN` draws it.
     """
-    from archc.searching.file import load_search
-    from archc.searching.mip_file import is_mip
-    from archc.searching.run import run_search
+    from archc.searching.folder import results_text
+    from archc.searching.mip_found import FoundMip
+    from archc.searching.mip_table import print_mip
+    from archc.searching.start import place_of, run_search
     from archc.viz.search_terminal import show_search
 
-    if is_mip(file):
-        _search_variants(file, output, as_json)
-        return
-    asked = load_search(file)
-    folder = output or Path("runs") / "search" / asked.name
-    run_search(asked, folder)
-    show_search(folder, as_json=as_json)
-
-
-def _search_variants(file: Path, output: Path | None, as_json: bool) -> None:
-    """`sampler: mip`."""
-    from archc.searching.folder import results_text
-    from archc.searching.mip_file import load_mip
-    from archc.searching.mip_run import run_mip
-    from archc.searching.mip_table import print_mip
-
-    asked = load_mip(file)
-    folder = output or Path("runs") / "search" / asked.name
-    found = run_mip(asked, folder)
+    found = run_search(file, output)
     if as_json:
         typer.echo(results_text(found.to_json()), nl=False)
-        return
-    print_mip(found, folder)
+    elif isinstance(found, FoundMip):
+        print_mip(found, place_of(output, found.search.name))
+    else:
+        show_search(place_of(output, found.search.name))
