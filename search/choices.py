@@ -216,14 +216,31 @@ def count(
     return Count(path, values, (*extra, *(own[i] for i in order)), tuple(order), len(extra))
 
 
-def positions(graph: Graph, name: str, values: tuple[int, ...], *, kind: str, placed: Sequence[str]) -> list[Position]:
-    """The choices of where the layers of a kind stand, one for each layer that there may be, `placed` being all kinds
-    that are moved. Raises SearchError for a kind that the model does not have, and for more places than there are."""
-    kinds = [graph.node(f"{block}.mixer").op.kind for block in graph.blocks.get(LAYERS, ())]
-    if kind not in kinds:
-        raise SearchError(f"`{name}`: `{graph.name}` has no such layer; it has {', '.join(sorted(set(kinds)))}")
-    stay = sum(k not in placed for k in kinds)
+def positions(
+    graph: Graph,
+    path: str,
+    values: tuple[int, ...],
+    placed: Sequence[str],
+    also: Mapping[str, str] | None = None,
+) -> list[Position]:
+    """The choices of where the layers of a kind stand (`place.attention`), one for each layer that there may be.
+
+    `placed` are all kinds that are moved; `also` as in `size`: the base's own layers come before those that it has not.
+    Raises SearchError for a kind that the model does not have, and for more places than there are."""
+    _, _, kind = path.partition(".")
+    copies, blocks = also or {}, graph.blocks.get(LAYERS, ())
+    kinds = {block: graph.node(f"{block}.mixer").op.kind for block in blocks}
+    if kind not in kinds.values():
+        raise SearchError(
+            f"`{path}`: `{graph.name}` has no such layer; it has {', '.join(sorted(set(kinds.values())))}"
+        )
+    stay = sum(k not in placed for k in kinds.values())
     if values[0] < 0 or values[-1] > stay:
-        raise SearchError(f"`{name}`: {stay} other layers keep their places: got {values[0]} to {values[-1]}")
-    had = [sum(k not in placed for k in kinds[:i]) for i, k in enumerate(kinds) if k == kind]
-    return [Position(f"{name}.{n}", values, kind, n, at) for n, at in enumerate(had, 1)]
+        raise SearchError(f"`{path}`: {stay} other layers keep their places: got {values[0]} to {values[-1]}")
+    had, before = dict[str, int](), 0
+    for block, k in kinds.items():
+        before += k not in placed and block not in copies
+        if k == kind:
+            had[block] = before
+    mine = sorted(had, key=lambda block: block in copies)
+    return [Position(f"{path}.{n}", values, kind, n, had[block]) for n, block in enumerate(mine, 1)]

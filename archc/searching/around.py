@@ -122,7 +122,7 @@ class Around:
         path, values = written.path, written.values
         if written.placed is not None:
             placed = [w.placed for w in model.here if w.placed is not None]
-            return positions(model.graph, path, values, kind=written.placed, placed=placed)
+            return positions(model.graph, path, values, placed, model.copies)
         if is_count(path):
             return [count(model.graph, path, values, self.ranking, model.copies)]
         return [size(model.graph, path, values, model.copies)]

@@ -117,6 +117,17 @@ def test_layers_have_places(tmp_path: Path) -> None:
         space.passes({**space.base, "place.attention.1": 0}, "first")
 
 
+def test_the_base_is_a_point_where_there_may_be_more_layers(tmp_path: Path) -> None:
+    lines = "layers.attention: {from: 1, to: 4}\nlayers.moe: {from: 2, to: 7}\nplace.attention: {from: 0, to: 11}"
+    space = space_of(tmp_path, lines, "ranking: [3, 1, 4]\n")
+    made = space.build(space.base)
+    assert made.blocks == archc.load("tiny-hybrid").blocks and kinds(made) == "MEM*EMEM*E"
+    assert space.passes(space.base, "first") == ""
+    more = space.build({**space.base, "layers.attention": 3, "place.attention.3": 0})
+    assert kinds(more) == "*MEM*EMEM*E"
+    check_costs(space)
+
+
 # -- options -----------------------------------------------------------------------------------------------------------
 
 
