@@ -20,15 +20,16 @@ def search(
     A run that is there goes on. `archc best RUN` takes candidates out of it, `archc show RUN` draws it.
     """
     from archc.searching.folder import results_text
-    from archc.searching.mip_found import FoundMip
-    from archc.searching.mip_table import print_mip
+    from archc.searching.run import Found
     from archc.searching.start import place_of, run_search
     from archc.viz.search_terminal import show_search
 
     found = run_search(file, output)
     if as_json:
         typer.echo(results_text(found.to_json()), nl=False)
-    elif isinstance(found, FoundMip):
-        print_mip(found, place_of(output, found.search.name))
-    else:
+    elif isinstance(found, Found):
         show_search(place_of(output, found.search.name))
+    else:
+        from archc.searching.mip_table import print_mip
+
+        print_mip(found, place_of(output, found.search.name))

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from archc.emitted import Dtype
 from archc.fitted import write_fitted
-from archc.hub.checkpoint import Checkpoint
-from archc.hub.stream import FittedFiles
-from archc.hub.weights import Weights
 from archc.importance.calibration import Calibration, Sampling
 from archc.ir.graph import Graph
-from archc.ir.weight_eval import evaluate
 from archc.ir.weightmap import WeightMap
 from archc.passes import Pass, Pipeline
 from archc.passes.fitted import FittedPass
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from archc.hub.checkpoint import Checkpoint
+    from archc.hub.weights import Weights
 
 
 def unfitted(one: Pass) -> TypeGuard[FittedPass]:
@@ -66,6 +65,9 @@ class Fitter:
 
     def _held(self, weights: WeightMap) -> dict[str, Tensor]:
         import torch
+
+        from archc.hub.stream import FittedFiles
+        from archc.ir.weight_eval import evaluate
 
         read_file = FittedFiles(self.folder).read
         values = ((key, evaluate(expr, self.tensors.read, read_file)) for key, expr in weights.params.items())

@@ -17,12 +17,12 @@ from archc.kernels.errors import ArchcError
 from archc.progress import bar
 from archc.train.packed import PackedDataset
 from archc.train.sources import STDLIB, source_at
-from archc.train.stream import Stream
 from archc.train.tokenizers import BYTES_NAME, find_tokenizer
 
 if TYPE_CHECKING:
     from archc.ir.graph import Graph
     from archc.passes.importance import Batch
+    from archc.train.stream import Stream
     from archc.train.tokenizers import Tokenizer
 
 
@@ -105,6 +105,8 @@ def calibration(how: Sampling, tokenizer: Tokenizer, vocab: int) -> Calibration:
     Raises ArchcError where there is not one window, or where the tokenizer is not that of a model with `vocab` ids."""
     if tokenizer.vocab_size > vocab:
         raise ArchcError(f"the tokenizer has {tokenizer.vocab_size} tokens, the model {vocab}: not its own")
+    from archc.train.stream import Stream
+
     datasets = [PackedDataset.cached(source_at(place), tokenizer) for place in how.data]
     stream = Stream(datasets, [float(len(dataset)) for dataset in datasets], length=how.sequence, seed=how.seed)
     numbers = _whole_windows(stream, how.tokens // how.sequence)

@@ -11,8 +11,6 @@ from annotated_types import Ge, Gt
 from typing_extensions import Doc
 
 from archc.compress.sections import read_calibration, read_importance
-from archc.hub.checkpoint_dir import packed_weights
-from archc.hub.weights import weights_of
 from archc.importance.calibration import Sampling
 from archc.importance.measuring import Measuring
 from archc.ir.graph import Graph
@@ -119,6 +117,9 @@ def load_mip(file: Path, *, folder: Path | None = None) -> MipFile:
 
 def _measurable(base: str) -> Graph:
     """The graph of a base. Raises ArchcError for one without weights, or whose units cannot be taken out."""
+    from archc.hub.checkpoint_dir import packed_weights
+    from archc.hub.weights import weights_of
+
     if not Path(base).is_dir():
         wanted = "expected the folder of a model with weights"
         raise ArchcError(f"`mip` measures replacements of layers: {wanted}, got `{load(base).name}`")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from archc.searching.file import load_search
 from archc.searching.mip_file import is_mip, load_mip
-from archc.searching.mip_found import FoundMip
-from archc.searching.mip_run import run_mip
 from archc.searching.run import Found
 from archc.searching.run import run_search as run_sampled
+
+if TYPE_CHECKING:
+    from archc.searching.mip_found import FoundMip
 
 
 def run_search(file: Path | str, folder: Path | str | None = None) -> Found | FoundMip:
@@ -27,6 +29,8 @@ def run_search(file: Path | str, folder: Path | str | None = None) -> Found | Fo
     """
     path = Path(file)
     if is_mip(path):
+        from archc.searching.mip_run import run_mip
+
         variants = load_mip(path)
         return run_mip(variants, place_of(folder, variants.name))
     search = load_search(path)

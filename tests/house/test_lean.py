@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,13 @@ def test_import_archc_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert loaded_by(f"sys.argv = ['archc', *{arguments}]; from archc.cli import main; main()") == set()
+
+
+def test_a_search_by_arithmetic_loads_no_torch(tmp_path: Path) -> None:
+    file = tmp_path / "search.yaml"
+    file.write_text(
+        "{archc_search: 1, name: s, base: tiny-moe, space: {d_model: [64, 96]}, objectives: [minimize params.total]}"
+    )
+    call = f"sys.argv = ['archc', 'search', {str(file)!r}, '-o', {str(tmp_path / 'run')!r}]"
+    assert "torch" not in loaded_by(f"{call}; from archc.cli import main; main()")
+    assert (tmp_path / "run/report.html").is_file()

@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar, Self
 
 from typing_extensions import Doc
 
-from archc.compress.run import compress
 from archc.kernels.errors import ArchcError
 from archc.outfile import write_whole
 from archc.search.ladder import Candidate, Report, Scorer, key
@@ -86,6 +85,8 @@ class DistilScorer:
 
     def _inherited(self, candidate: Candidate, run: Path) -> Path:
         """The candidate with the weights that the base leaves it."""
+        from archc.compress.run import compress
+
         pruned = self.folder / f"{run.name}-pruned"
         compress(self.base.path, self.base.pipeline(candidate), pruned, scores=self.base.scores_file, overwrite=True)
         return pruned

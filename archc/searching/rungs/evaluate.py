@@ -7,20 +7,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from typing_extensions import Doc
 
-from archc.compress.run import compress
-from archc.evaluate.metric import Setting
-from archc.evaluate.perplexity import Perplexity
-from archc.evaluate.subject import open_subject
-from archc.evaluate.texts import read_texts
 from archc.search.ladder import Candidate, Report, Scorer, key
 from archc.searching.base import Base
 from archc.searching.rungs.base import RungOptions, check_weights, rung
 from archc.searching.rungs.distil import DistilScorer
 from archc.train.corpus import standard_library_corpus
+
+if TYPE_CHECKING:
+    from archc.evaluate.metric import Setting
 
 
 @rung("evaluate")
@@ -52,6 +50,9 @@ class _Evaluate:
 
     @functools.cached_property
     def texts(self) -> Setting:
+        from archc.evaluate.metric import Setting
+        from archc.evaluate.texts import read_texts
+
         texts = read_texts(map(Path, self.options.text)) if self.options.text else standard_library_corpus().held_out
         return Setting(texts=texts)
 
@@ -62,6 +63,10 @@ class _Evaluate:
         return repr((self.base.identity, told.hexdigest(), self.options.length, trained))
 
     def score(self, candidate: Candidate, report: Report) -> float:
+        from archc.compress.run import compress
+        from archc.evaluate.perplexity import Perplexity
+        from archc.evaluate.subject import open_subject
+
         if isinstance(self.before, DistilScorer):
             place = self.before.place(candidate)
         else:
