@@ -13,7 +13,7 @@ from torch import Tensor
 from archc.ir import init
 from archc.ir import weight_expr as w
 from archc.ir.weight_formats import Shape, packing
-from archc.ir.weight_index import Index, Run
+from archc.ir.weight_index import Index
 from archc.kernels.errors import WeightError, suggestion
 
 TORCH_DTYPES: Mapping[str, torch.dtype] = {
@@ -101,9 +101,8 @@ def dtype_name(tensor: Tensor) -> str:
 
 def take(x: Tensor, axis: int, index: Index) -> Tensor:
     """The positions `index` of one axis, for every storage type (torch does not index all of them)."""
-    runs = index.runs() or [Run(0, 0, 1)]
-    if len(runs) == 1 and runs[0].step >= 1:
-        run = runs[0]
+    run = index.run()
+    if run is not None and run.step >= 1:
         return x[(slice(None),) * axis + (slice(run.start, run.start + run.count * run.step, run.step),)]
     # by numpy: along the last axis four times as fast as index_select, and as fast along the others
     return torch.from_numpy(_raw(x.detach()).numpy().take(index.positions, axis)).view(x.dtype)

@@ -39,7 +39,10 @@ CODE_OF = {name: code for code, name in CODES.items()}
 METADATA = "__metadata__"
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
 MAX_RANK = 64  # of a torch tensor
-WORKERS = 2  # threads that make and write blocks
+WORKERS = 3  # threads that make and write blocks: more than cores, for they wait for the disk and for each other
+# RWF_DONTCACHE (Linux 6.14): written to the disk at once and then not kept in the page cache. A stream of gigabytes
+# would push out what others have there, and fresh pages for it took longer than to copy into them.
+UNCACHED = 0x80
 SKIPPED = memoryview(bytearray(2**16))  # where the bytes between the rows of one read go; nobody looks at them
 MAX_BUFFERS = os.sysconf("SC_IOV_MAX")  # of one read
 
@@ -248,14 +251,14 @@ def write_file(file: Path, tensors: Sequence[Outgoing], metadata: Mapping[str, s
     ordered = sorted(tensors, key=lambda t: -DTYPE_BYTES[t.dtype])
     header = _header(ordered, metadata)
     with file.open("wb", buffering=0) as f, ThreadPoolExecutor(WORKERS) as pool:
-        _write(f.fileno(), header, 0)
+        uncached = _write_header(f.fileno(), header)
         at = len(header)
         running: deque[Future[None]] = deque()
         for tensor in ordered:
             end = at + tensor.nbytes
             for piece in tensor.pieces():
                 if isinstance(piece, Block):
-                    running.append(pool.submit(_write_piece, f.fileno(), tensor, piece, at))
+                    running.append(pool.submit(_write_piece, f.fileno(), tensor, piece, at, uncached))
                 else:
                     _write_piece(f.fileno(), tensor, piece, at)
                 at += piece.nbytes
@@ -279,19 +282,29 @@ def _header(tensors: Sequence[Outgoing], metadata: Mapping[str, str]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _write_piece(file: int, tensor: Outgoing, piece: Tensor | Block, start: int) -> None:
+def _write_header(file: int, header: bytes) -> int:
+    """Writes it, and gives the flag for blocks: UNCACHED, or 0 where the kernel or the file system does not have it."""
+    try:
+        _write(file, header, 0, UNCACHED)
+    except (OSError, NotImplementedError):
+        _write(file, header, 0)
+        return 0
+    return UNCACHED
+
+
+def _write_piece(file: int, tensor: Outgoing, piece: Tensor | Block, start: int, flags: int = 0) -> None:
     value = piece.make() if isinstance(piece, Block) else piece
     if dtype_name(value) != tensor.dtype or value.shape[1:] != tensor.shape[1:] or value.nbytes != piece.nbytes:
         raise WeightError(
             f"`{tensor.name}` came as {dtype_name(value)} {list(value.shape)}, {piece.nbytes} bytes of "
             f"{tensor.dtype} {list(tensor.shape)} were announced"
         )
-    _write(file, value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, start)
+    _write(file, value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, start, flags)
 
 
-def _write(file: int, data: bytes | memoryview, start: int) -> None:
+def _write(file: int, data: bytes | memoryview, start: int, flags: int = 0) -> None:
     """All of `data`, which one call may not take (2 GiB are too many)."""
     rest = memoryview(data)
     while rest:
-        count = os.pwrite(file, rest, start)
+        count = os.pwritev(file, [rest], start, flags)
         rest, start = rest[count:], start + count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -209,6 +210,24 @@ before = peak()
 run(one, source, sys.argv[2])
 print(source.total_bytes, peak() - before)
 """
+
+
+def test_without_writes_past_the_page_cache_the_files_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint(tmp_path / "c", {"a": random_bits("bf16", 3000, 1000)})
+    halved = WeightMap({"a": w.Take(w.Old("a"), 1, range(0, 1000, 2))})
+    run(halved, Checkpoint(tmp_path / "c"), tmp_path / "with")
+    plain = os.pwritev
+
+    def refusing(file: int, data: Any, start: int, flags: int = 0) -> int:
+        if flags:
+            raise OSError(errno.EOPNOTSUPP, "as an older kernel or another file system says it")
+        return plain(file, data, start)
+
+    monkeypatch.setattr(os, "pwritev", refusing)
+    run(halved, Checkpoint(tmp_path / "c"), tmp_path / "without")
+    assert (tmp_path / "with" / SINGLE).read_bytes() == (tmp_path / "without" / SINGLE).read_bytes()
 
 
 def test_memory_is_bounded_by_blocks_not_by_the_checkpoint(tmp_path: Path) -> None:

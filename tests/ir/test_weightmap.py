@@ -423,6 +423,17 @@ def test_index_text_parses_back(positions: list[int]) -> None:
     assert [p for run in index.runs() for p in run.positions()] == list(positions)
 
 
+@given(
+    st.lists(st.integers(0, 9), max_size=4) | st.tuples(st.integers(0, 9), st.integers(0, 5)).map(lambda r: range(*r))
+)
+def test_one_run_is_all_positions_or_none(positions: list[int]) -> None:
+    index = Index(positions)
+    steps = set(np.diff(positions).tolist())
+    run = index.run()
+    assert (run is None) == (len(steps) > 1)
+    assert run is None or list(run.positions()) == list(positions)
+
+
 def test_index_text_is_ranges() -> None:
     assert str(Index([*range(8), 12, *range(16, 32, 2), 3, 3, 3])) == "0:8,12,16:32:2,3*3"
 
