@@ -1,8 +1,9 @@
 """Streaming compression against copying: `python benchmarks/compress.py [--gib 8]`.
 
 A synthetic sharded checkpoint is width-pruned to about half, three times, each beside `cp` of a file of
-(bytes read + bytes written) / 2 on the same disk. Prints the ratio of the medians and the anonymous memory of the
-pruning process at its height; mapped file pages are no part of it.
+(bytes read + bytes written) / 2 on the same disk; first with what both read in the page cache, then with nothing of it
+there. Both times end when all is on the disk. Prints the ratio of the medians and the anonymous memory of the pruning
+process at its height; mapped file pages are no part of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +45,7 @@ layers: "{pairs} x [* -]"
 PASSES = "prune{dim=d_model, to=2944, by=random}; prune{dim=d_ff, to=9984, by=random}"
 RUNS = 3
 GIB = 2**30
+SCRATCH = bytearray(2**22)
 
 
 def main() -> None:
@@ -55,15 +58,17 @@ def main() -> None:
         folder = Path(scratch)
         graph = made(folder / "ckpt", given.gib)
         read, largest = Checkpoint(folder / "ckpt").total_bytes, _largest(graph)
-        runs = [one(folder, number) for number in range(RUNS)]
-        written = Checkpoint(folder / "out").total_bytes
-    ours, theirs = (statistics.median(r[i] for r in runs) for i in (0, 1))
-    peak = max(r[2] for r in runs)
-    print(f"read {read / GIB:.2f} GiB, wrote {written / GIB:.2f} GiB, largest tensor {largest / GIB:.2f} GiB")
-    print(f"compress {ours:.1f} s, cp of half of both {theirs:.1f} s: {ours / theirs:.2f} times")
-    print(
-        f"anonymous memory {peak / GIB:.2f} GiB at its height, of which {(peak - largest) / GIB:.2f} beside the largest"
-    )
+        runs = {cached: [one(folder, number, cached) for number in range(RUNS)] for cached in (True, False)}
+    print(f"read {read / GIB:.2f} GiB, wrote {runs[True][0].written / GIB:.2f} GiB, largest {largest / GIB:.2f} GiB")
+    for cached, timed in runs.items():
+        ours, theirs = statistics.median(r.ours_s for r in timed), statistics.median(r.cp_s for r in timed)
+        print(f"{_state(cached)}: compress {ours:.1f} s, cp of half of both {theirs:.1f} s: {ours / theirs:.2f} times")
+    peak = max(r.peak for timed in runs.values() for r in timed)
+    print(f"anonymous memory {peak / GIB:.2f} GiB at its height")
+
+
+def _state(cached: bool) -> str:
+    return "cached" if cached else "not cached"
 
 
 def made(folder: Path, gib: float) -> Graph:
@@ -98,12 +103,21 @@ def _largest(graph: Graph) -> int:
     return 2 * max(map(math.prod, graph.weight_shapes().values()))
 
 
-def one(folder: Path, number: int) -> tuple[float, float, int]:
-    """Seconds of ours, seconds of cp, and the most anonymous memory of ours in bytes."""
-    out = folder / "out"
-    shutil.rmtree(out, ignore_errors=True)
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of ours and of cp; bytes that ours wrote, and the most anonymous memory it had."""
+
+    ours_s: float
+    cp_s: float
+    written: int
+    peak: int
+
+
+def one(folder: Path, number: int, cached: bool) -> Timed:
+    """One run of ours and one of cp."""
+    out, shards = folder / "out", sorted((folder / "ckpt").glob("*.safetensors"))
     command = [sys.executable, "-m", "archc", "compress", str(folder / "ckpt"), "--passes", PASSES, "-o", str(out)]
-    os.sync()
+    prepare(shards, cached)
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak = Peak(process.pid)
@@ -111,28 +125,51 @@ def one(folder: Path, number: int) -> tuple[float, float, int]:
         raise SystemExit(f"archc compress failed: {' '.join(command)}")
     os.sync()
     ours = time.monotonic() - began
-    half = (Checkpoint(folder / "ckpt").total_bytes + Checkpoint(out).total_bytes) // 2
-    theirs = copied(folder, half)
-    print(f"run {number + 1}: {ours:.1f} s, cp {theirs:.1f} s, {peak.bytes / GIB:.2f} GiB", flush=True)
-    return ours, theirs, peak.bytes
+    written = Checkpoint(out).total_bytes
+    shutil.rmtree(out)
+    theirs = copied(folder, shards, (Checkpoint(folder / "ckpt").total_bytes + written) // 2, cached)
+    print(
+        f"{_state(cached)}, run {number + 1}: {ours:.1f} s, cp {theirs:.1f} s, {peak.bytes / GIB:.2f} GiB", flush=True
+    )
+    return Timed(ours, theirs, written, peak.bytes)
 
 
-def copied(folder: Path, size: int) -> float:
+def copied(folder: Path, shards: Sequence[Path], size: int, cached: bool) -> float:
     """Seconds that cp takes for a file of that size, made of the checkpoint's own bytes."""
     source, target = folder / "half", folder / "copy"
-    if not source.is_file():
-        with source.open("wb") as f:
-            for shard in sorted((folder / "ckpt").glob("*.safetensors")):
-                with shard.open("rb") as part:
-                    shutil.copyfileobj(part, f, 2**24)
+    with source.open("wb") as f:
+        for shard in shards:
+            with shard.open("rb") as part:
+                shutil.copyfileobj(part, f, 2**24)
     os.truncate(source, size)
-    os.sync()
+    forget(shards)
+    prepare([source], cached)
     began = time.monotonic()
     subprocess.run(["cp", str(source), str(target)], check=True)
     os.sync()
     seconds = time.monotonic() - began
+    source.unlink()
     target.unlink()
     return seconds
+
+
+def prepare(files: Sequence[Path], cached: bool) -> None:
+    """Files on the disk, and in the page cache or not; read in both cases, so that as much memory was in use before."""
+    forget(files)
+    for file in files:
+        with file.open("rb", buffering=0) as f:
+            while f.readinto(SCRATCH):
+                pass
+    if not cached:
+        forget(files)
+
+
+def forget(files: Sequence[Path]) -> None:
+    """Write everything to the disk and leave nothing of these files in the page cache."""
+    os.sync()
+    for file in files:
+        with file.open("rb") as f:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 class Peak:
