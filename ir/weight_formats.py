@@ -155,7 +155,7 @@ class Mxfp4(Packing):
         A block that holds an infinity or NaN becomes NaN throughout."""
         import torch
 
-        values = x.float().reshape(*x.shape[:-1], -1, self.block)  # [*, n / 32, 32]
+        values = x.float().contiguous().reshape(*x.shape[:-1], -1, self.block)  # [*, n / 32, 32]
         largest = values.abs().amax(-1)
         # frexp gives a mantissa in [0.5, 1): floor(log2) is its exponent - 1
         exponent = (torch.frexp(largest).exponent - 1 - self.LARGEST_EXPONENT).clamp(-self.BIAS, 127)

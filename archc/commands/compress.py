@@ -18,6 +18,9 @@ def compress(
         Path | None, typer.Option(metavar="FILE", help="Scores of `archc importance`; else what the recipe says.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the new model; else the recipe's, or the old one's.")] = "",
+    requantise: Annotated[
+        bool, typer.Option("--requantise", help="Quantise packed weights anew where other than whole blocks are kept.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is there.")] = False,
 ) -> None:
     """Make a smaller checkpoint of one: the units, layers and experts that passes keep, from disk to disk.
@@ -43,6 +46,7 @@ def compress(
         calibration=chosen.calibration if chosen else None,
         name=name or (chosen.name if chosen else "") or "",
         at=places,
+        requantise=requantise or (chosen is not None and chosen.requantise),
         overwrite=overwrite,
     )
     count = sum(map(math.prod, made.graph.weight_shapes().values()))

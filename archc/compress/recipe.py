@@ -30,6 +30,7 @@ class Form:
     name: Annotated[str | None, Doc("name of the new model; else the old one's")] = None
     importance: Annotated[Any, Doc("a file of `archc importance`, or how it is measured (`Measuring`)")] = None
     calibration: Annotated[Any, Doc("the text that passes are fitted on (`Sampling`)")] = None
+    requantise: Annotated[bool, Doc("quantise packed weights anew of which other than whole blocks is kept")] = False
     passes: Annotated[Any, Doc("passes in order, each as text or `name: {option: value}`")] = None
 
 
@@ -40,6 +41,7 @@ class Recipe:
     name: str | None = None
     importance: Path | Measuring | None = None
     calibration: Sampling | None = None
+    requantise: bool = False
     passes: Pipeline
     at: Mapping[str, Place] = field(default_factory=dict, compare=False)
 
@@ -59,7 +61,14 @@ def load_recipe(file: Path) -> Recipe:
         raise in_order(errors)
     named: Any = form  # a model with the fields of Form
     at = {key: child.key_at for key, child in node.value.items()}
-    return Recipe(name=named.name, importance=importance, calibration=calibration, passes=passes, at=at)
+    return Recipe(
+        name=named.name,
+        importance=importance,
+        calibration=calibration,
+        requantise=named.requantise,
+        passes=passes,
+        at=at,
+    )
 
 
 def _listed(node: Node, folder: Path) -> tuple[Pipeline, list[SpecError]]:

@@ -11,16 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from archc.compress.fitting import Fitter
+from archc.compress.packing import stored
 from archc.compress.tokens import carry, kept_origin
 from archc.fitted import keep_fitted
 from archc.hub.checkpoint import Checkpoint, staged
-from archc.hub.checkpoint_dir import (
-    CheckpointDir,
-    describe,
-    is_checkpoint_dir,
-    load_checkpoint,
-    packed_weights,
-)
+from archc.hub.checkpoint_dir import CheckpointDir, describe, is_checkpoint_dir, load_checkpoint
 from archc.hub.stream import file_sha256, run_into
 from archc.hub.weights import Weights, weights_of
 from archc.importance.calibration import Sampling
@@ -28,18 +23,19 @@ from archc.importance.files import load_scores, save_scores
 from archc.importance.measuring import Measuring, measured
 from archc.ir.graph import Graph
 from archc.ir.weightmap import WeightMap
-from archc.kernels.errors import ArchcError, Place, UnsupportedError, placed
+from archc.kernels.errors import ArchcError, Place, placed
 from archc.passes import Context, Pass, Pipeline
 from archc.passes.fitted import FittedPass
 from archc.passes.scores import Scores
 
 SCORES = "importance.safetensors"  # the scores that units were chosen by, kept beside the weights
 STEP = "compress"
+REQUANTISE = "requantise"
 
 
 @dataclass(frozen=True)
 class Compressed:
-    """A graph made by a pipeline, the map of its weights over those of the parent, as the parent stores them, and the
+    """A graph made by a pipeline, the map of its weights over those of the parent, both as they are stored, and the
     pipeline as it was applied, with the files that its passes were fitted into."""
 
     graph: Graph
@@ -57,6 +53,7 @@ def compress(
     name: str = "",
     at: Mapping[str, Place] | None = None,
     accept: Callable[[Graph, Graph], None] | None = None,
+    requantise: bool = False,
     overwrite: bool = False,
 ) -> CheckpointDir:
     """Apply a pipeline to the model in a folder (archc checkpoint, Hugging Face, package): a new archc checkpoint.
@@ -64,17 +61,17 @@ def compress(
     `scores` are those of a file, or how they are measured first; `calibration` is the text that passes are fitted on
     which have something to fit. Only rows that are kept are read, nothing is held but the tensor that is being written;
     measuring and fitting hold the model. `at` says where a recipe has these two. `accept` raises, of the graph before
-    and the one that is made, where that is not wanted. Raises ArchcError, and writes nothing, where the pipeline does
-    not fit the model or the scores are another model's."""
+    and the one that is made, where that is not wanted. `requantise` allows to quantise packed weights anew, of which
+    other values than whole blocks are kept. Raises ArchcError, and writes nothing, where the pipeline does not fit the
+    model or the scores are another model's."""
     parent, places = weights_of(source), at or {}
-    _refuse_packed(parent.graph)
     with staged(out, overwrite=overwrite) as folder:
         with placed(places.get("importance")):
             known = _scores(source, parent, scores, folder)
         with placed(places.get("calibration")):
             fitter = None if calibration is None else Fitter.on(calibration, source, parent, folder)
         _keep_files(pipeline, source, folder)
-        made = compressed(parent, pipeline, known, fitter)
+        made = compressed(parent, pipeline, known, fitter, requantise=requantise)
         if accept is not None:
             accept(parent.graph, made.graph)
         step: dict[str, Any] = {
@@ -83,6 +80,7 @@ def compress(
             "parent": identity(parent),
             **({"importance": {"file": SCORES, "sha256": file_sha256(folder / SCORES)}} if scores else {}),
             **({"calibration": fitter.about} if fitter else {}),
+            **({REQUANTISE: True} if requantise else {}),
         }
         graph = replace(made.graph, name=name) if name else made.graph
         before = load_checkpoint(source) if is_checkpoint_dir(source) else None
@@ -92,16 +90,6 @@ def compress(
         describe(folder, graph, step, parent=before, origin=origin)
         run_into(folder, made.weights, parent.tensors, files=folder)
     return load_checkpoint(out)
-
-
-def _refuse_packed(graph: Graph) -> None:
-    packed = packed_weights(graph)
-    if packed:
-        key, how = next(iter(packed.items()))
-        raise UnsupportedError(
-            f"`{key}` and {len(packed) - 1} more weights of `{graph.name}` are stored as {how.format}, in blocks"
-            " of which units cannot be taken out"
-        )
 
 
 def _scores(source: Path, parent: Weights, scores: Path | Measuring | None, folder: Path) -> Scores | None:
@@ -125,7 +113,12 @@ def _keep_files(pipeline: Pipeline, source: Path, folder: Path) -> None:
 
 
 def compressed(
-    parent: Weights, pipeline: Pipeline, scores: Scores | None = None, fitter: Fitter | None = None
+    parent: Weights,
+    pipeline: Pipeline,
+    scores: Scores | None = None,
+    fitter: Fitter | None = None,
+    *,
+    requantise: bool = False,
 ) -> Compressed:
     """What a pipeline makes of a model. Raises ArchcError where it does not apply."""
     shapes = parent.tensors.shapes
@@ -138,7 +131,7 @@ def compressed(
     for step in pipeline.steps(graph, Context(scores=scores, dtypes=parent.dtypes), prepare):
         graph, weights = step.graph, WeightMap.compose(weights, step.weights, shapes)
         done.append(step.applied)
-    return Compressed(graph, weights, Pipeline(tuple(done)))
+    return Compressed(graph, stored(graph, weights, shapes, requantise=requantise), Pipeline(tuple(done)))
 
 
 def identity(parent: Weights) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archc.compress.run import SCORES, STEP, compressed, identity
+from archc.compress.run import REQUANTISE, SCORES, STEP, compressed, identity
 from archc.hub.checkpoint_dir import CheckpointDir, load_checkpoint
 from archc.hub.stream import FittedFiles, file_sha256
 from archc.hub.weights import Weights, weights_of
@@ -37,7 +37,8 @@ def verify(child: Path, parent: Path) -> Verified:
     if "importance" in step and (not scores.is_file() or file_sha256(scores) != step["importance"]["sha256"]):
         raise WeightError(f"{scores}: is not the file of scores that the units were chosen by")
     known = load_scores(scores, old.graph) if "importance" in step else None
-    replayed = compressed(old, Pipeline.parse("\n".join(step["pipeline"]), file=str(child / "history.json")), known)
+    pipeline = Pipeline.parse("\n".join(step["pipeline"]), file=str(child / "history.json"))
+    replayed = compressed(old, pipeline, known, requantise=bool(step.get(REQUANTISE)))
     if replayed.graph.hash != made.graph.hash:
         problems.append("the pipeline makes another graph of this parent")
         return Verified(0, tuple(problems))

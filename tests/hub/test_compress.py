@@ -239,13 +239,6 @@ def test_scores_of_another_model_are_refused(scores: Path, parent: Path, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_packed_weights_are_refused(tmp_path: Path) -> None:
-    save(ORACLES["gpt_oss-mxfp4"], tmp_path / "hf")
-    with pytest.raises(ArchcError, match="stored as mxfp4, in blocks of which units cannot be taken out"):
-        compress(tmp_path / "hf", Pipeline.parse("prune{dim=d_ff, keep=0.5, by=first}"), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_everything_wrong_with_a_recipe_is_said_at_its_place(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     file.write_text(
