@@ -13,7 +13,7 @@ from archc.ir.verify import verify
 from archc.ir.weightmap import WeightMap
 from archc.kernels.errors import GraphError, PassError, Place, SpecError, SpecErrors, placed
 from archc.passes.base import Context, Pass, registered_passes
-from archc.passes.text import parse_passes
+from archc.passes.text import parse_passes, placed_passes
 
 Prepare: TypeAlias = Callable[[Pass, Graph], Pass]
 
@@ -41,9 +41,12 @@ class Pipeline:
     places: tuple[Place, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
-    def parse(cls, text: str, *, file: str = "<pipeline>") -> Pipeline:
-        """The pipeline that a text describes; raises ParseError."""
-        return cls(parse_passes(text, file=file))
+    def parse(cls, text: str, *, file: str | None = None) -> Pipeline:
+        """The pipeline that a text describes, with its places where the text is that of a `file`; raises ParseError."""
+        if file is None:
+            return cls(parse_passes(text))
+        found = list(placed_passes(text, file=file))
+        return cls(tuple(one for one, _ in found), tuple(at for _, at in found))
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.passes))

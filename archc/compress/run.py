@@ -65,7 +65,12 @@ def compress(
     other values than whole blocks are kept. Raises ArchcError, and writes nothing, where the pipeline does not fit the
     model or the scores are another model's."""
     parent, places = weights_of(source), at or {}
+    before = load_checkpoint(source) if is_checkpoint_dir(source) else None
     with staged(out, overwrite=overwrite) as folder:
+        # first, since a tokenizer that cannot lose tokens should not be found out after an hour of measuring
+        with placed(next((at for one, at in pipeline.placed if one.tokens is not None), None)):
+            origin = kept_origin(before.origin, parent.graph, pipeline.tokens) if before else None
+            carry(source, folder, parent.graph, pipeline.tokens)
         with placed(places.get("importance")):
             known = _scores(source, parent, scores, folder)
         with placed(places.get("calibration")):
@@ -83,10 +88,6 @@ def compress(
             **({REQUANTISE: True} if requantise else {}),
         }
         graph = replace(made.graph, name=name) if name else made.graph
-        before = load_checkpoint(source) if is_checkpoint_dir(source) else None
-        with placed(next((at for one, at in pipeline.placed if one.tokens is not None), None)):
-            origin = kept_origin(before.origin, parent.graph, pipeline.tokens) if before else None
-            carry(source, folder, parent.graph, pipeline.tokens)
         describe(folder, graph, step, parent=before, origin=origin)
         run_into(folder, made.weights, parent.tensors, files=folder)
     return load_checkpoint(out)

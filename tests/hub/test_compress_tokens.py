@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from archc.cli import app
+from archc.compress import run
 from archc.compress.run import compress
 from archc.hub.checkpoint_dir import load_checkpoint, write_checkpoint_dir
 from archc.hub.export import export_checkpoint
@@ -95,7 +96,7 @@ def test_what_cannot_be_rewritten_is_refused(parent: Path, tmp_path: Path) -> No
     """By both commands, with the reasons; nothing is written."""
     out = tmp_path / "small"
     done = archc("compress", parent, "--passes", "prune-vocab{keep=((0, 99))}", "-o", out)
-    assert isinstance(done.exception, UnsupportedError)
+    assert isinstance(done.exception, SpecError) and str(done.exception).startswith("--passes:1:1: ")
     assert "letters of the alphabet are not kept" in str(done.exception)
     spec = tmp_path / "spec.yaml"
     spec.write_text("archc: 1\nname: less\nextends: tiny-dense\nchanges: {vocab: 100}\n")
@@ -111,6 +112,26 @@ def test_a_refusal_names_the_pass_of_the_recipe(parent: Path, tmp_path: Path) ->
     done = archc("compress", parent, "--recipe", recipe, "-o", tmp_path / "out")
     assert isinstance(done.exception, SpecError) and str(done.exception).startswith(f"{recipe}:4:5: ")
     assert "letters of the alphabet are not kept" in str(done.exception)
+
+
+def test_a_tokenizer_that_cannot_lose_tokens_is_refused_before_anything_is_measured(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: Any) -> Any:
+        raise AssertionError("importance was measured")
+
+    monkeypatch.setattr(run, "measured", measured)
+    (tmp_path / "r.yaml").write_text(
+        "archc_compress: 1\n"
+        "importance: {estimators: activation, data: [stdlib], tokens: 1k, sequence: 32}\n"
+        "passes:\n"
+        "  - prune: {dim: d_ff, keep: 0.5}\n"
+        "  - prune-vocab: {keep: [[0, 3]]}\n"
+    )
+    refused = archc("compress", parent, "--recipe", tmp_path / "r.yaml", "-o", tmp_path / "small")
+    assert isinstance(refused.exception, SpecError)
+    assert (refused.exception.at.line, "cannot do with these tokens" in str(refused.exception)) == (5, True)
+    assert not (tmp_path / "small").exists()
 
 
 def test_migrate_takes_the_tokenizer_along(parent: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from archc.ir.graph import Graph
 from archc.ir.slicing import carried
 from archc.ir.weightmap import WeightMap
-from archc.kernels.errors import ParseError, PassError, Place, SpecErrors, UnknownName, WeightError
+from archc.kernels.errors import ParseError, PassError, Place, SpecError, SpecErrors, UnknownName, WeightError
 from archc.passes import Context, Pass, Pipeline, apply, base, pass_class, register_pass
 from archc.resolve import load
 
@@ -35,6 +35,13 @@ def test_text_errors_point_at_the_place(text: str, column: int, message: str) ->
         Pipeline.parse("# a comment\n" + text, file="p.txt")
     assert (caught.value.at.line, caught.value.at.column) == (2, column)
     assert str(caught.value).startswith(f"p.txt:2:{column}: {message}")
+
+
+def test_a_pass_that_does_not_apply_is_named_where_its_text_stands() -> None:
+    pipeline = Pipeline.parse("drop-layers{layers=(0)}; drop-layers{layers=(99)}", file="p.txt")
+    with pytest.raises(SpecError, match=r"drop-layers\{layers=\(99\)\}: .* got 99") as caught:
+        list(pipeline.steps(load("tiny-dense")))
+    assert (caught.value.at.line, caught.value.at.column) == (1, 26)
 
 
 def test_text_parses_back() -> None:
