@@ -67,11 +67,11 @@ class SearchFile:
 
 
 _PLAIN = ("archc_search", "name", "candidates", "keep", "seed", "by", "trials", "workers", "target", "tp")
-_WALKED = (
+WALKED = (
     "space", "ranking", "budgets", "objectives", "rungs", "importance", "sampler", "pruner", "passes", "storage",
     "compare",
 )  # fmt: skip
-_UNSAID = ("options", "pruner_options", "source", "folder")  # made of other fields
+UNSAID = ("options", "pruner_options", "source", "folder")  # made of other fields
 
 
 def load_search(file: Path, *, folder: Path | None = None) -> SearchFile:
@@ -80,7 +80,7 @@ def load_search(file: Path, *, folder: Path | None = None) -> SearchFile:
     Raises SpecErrors with everything that is wrong with it."""
     folder = folder or file.parent
     node, errors = read_yaml(file)
-    checked, more = validate(node, record_model(SearchFile, _WALKED, _UNSAID))
+    checked, more = validate(node, record_model(SearchFile, WALKED, UNSAID))
     top: Any = checked
     if top is None:
         raise in_order([*errors, *more])

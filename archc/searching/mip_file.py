@@ -61,7 +61,7 @@ class MipFile:
     folder: Annotated[Path, Doc("what the names in it are relative to")] = field(default=Path(), repr=False)
 
 
-_WALKED = ("library", "budgets", "sampler", "calibration", "importance", "folder")
+WALKED = ("library", "budgets", "sampler", "calibration", "importance", "folder")
 
 
 def is_mip(file: Path) -> bool:
@@ -80,7 +80,7 @@ def load_mip(file: Path, *, folder: Path | None = None) -> MipFile:
     Raises SpecErrors with everything that is wrong with it."""
     folder = folder or file.parent
     node, errors = read_yaml(file)
-    checked, more = validate(node, record_model(MipFile, _WALKED))
+    checked, more = validate(node, record_model(MipFile, WALKED))
     top: Any = checked
     errors = [*errors, *more]
     if top is None:

@@ -72,6 +72,25 @@ def bounded(part: Any) -> Any:
     return {_BOUNDS.get(k, k) if isinstance(v, int | float) else k: bounded(v) for k, v in part.items()}
 
 
+def choice_schema(classes: Mapping[str, type[Any]], definitions: Schema, beside: Schema | None = None) -> Schema:
+    """A name, or a name with options or with the first of them; `beside` may stand next to it."""
+    options: Schema = {}
+    for name, cls in classes.items():
+        record: Any = cls
+        found = record_model(record).model_json_schema(mode="validation", ref_template="#/$defs/{model}")
+        definitions |= found.pop("$defs", {})
+        about = {"description": (cls.__doc__ or "").partition("\n\n")[0]}
+        whole: Schema = {**found, **about}
+        options[name] = {"anyOf": [whole, {"type": ["string", "number", "array", "null"], **about}]}
+    named = {
+        "type": "object",
+        "properties": {**options, **(beside or {})},
+        "additionalProperties": False,
+        "oneOf": [{"required": [name]} for name in classes],
+    }
+    return {"anyOf": [{"enum": list(classes)}, named]}
+
+
 # -- layers, which may change fields of the blocks they use ------------------------------------------------------------
 
 
