@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
+from archc.hub.checkpoint_dir import VOCABULARY_FILES
 from archc.hub.weights import Weights, weights_of
 from archc.ir.graph import Graph
 from archc.kernels.errors import ArchcError, MissingPackage, SourceError, SpecErrors, UnknownName
@@ -53,7 +54,7 @@ def parts_of(recipe: Recipe) -> Parts:
         check_tensorboard()
     faults = _Faults(recipe)
     graph = faults.tried(("model",), lambda: load(recipe.model))
-    tokenizer = faults.tried(("tokenizer",), lambda: find_tokenizer(recipe.tokenizer))
+    tokenizer = faults.tried(("tokenizer",), lambda: find_tokenizer(_tokenizer(recipe)))
     for loc, check in _source_checks(recipe):
         faults.tried(loc, check)
     weights, cut, teachers, needs = None, None, dict[str, Announced](), Needs()
@@ -105,11 +106,18 @@ def _cut(recipe: Recipe, graph: Graph, tokenizer: Tokenizer | None, faults: _Fau
         faults.add(("model",), message)
     size, needed = graph.dims["vocab"].size, 0 if tokenizer is None else tokenizer.vocab_size
     if size < needed:
-        said = "model" if recipe.tokenizer == BYTES_NAME else "tokenizer"
-        message = f"the tokenizer {recipe.tokenizer} needs a vocabulary of at least {needed}: {graph.name} has {size}"
+        said = "model" if recipe.tokenizer in (None, BYTES_NAME) else "tokenizer"
+        message = f"the tokenizer {_tokenizer(recipe)} needs a vocabulary of at least {needed}: {graph.name} has {size}"
         faults.add((said,), message)
     degrees = recipe.parallel
     return faults.tried(("parallel",), lambda: plan(graph, tp=degrees.tp, ep=degrees.ep))
+
+
+def _tokenizer(recipe: Recipe) -> str:
+    """The name of the recipe's tokenizer, else the model's own: its weights know no other ids."""
+    place = Path(recipe.model)
+    carried = place.is_dir() and any((place / name).is_file() for name in VOCABULARY_FILES)
+    return recipe.tokenizer or (recipe.model if carried else BYTES_NAME)
 
 
 def _first_weights(recipe: Recipe) -> Weights | int:

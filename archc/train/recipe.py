@@ -146,7 +146,9 @@ class Recipe:
     archc_recipe: Annotated[Literal[1], Doc("version of the recipe format: 1")] = 1
     model: Annotated[str, Doc("a spec, zoo name, checkpoint, IR text or Hugging Face config.json")]
     init_seed: Annotated[Natural, Doc("seed of the first weights, of a model that has none")] = 0
-    tokenizer: Annotated[str, Doc("bytes, or a tokenizer's file or folder")] = "bytes"
+    tokenizer: Annotated[
+        str | None, Doc("bytes, or a tokenizer's file or folder; none: the model's own, or bytes where it has none")
+    ] = None
     data: Data
     sequence: Annotated[Annotated[int, Ge(2)], Doc("tokens of a sequence")] = 1024
     batch_tokens: Annotated[Positive, Doc("tokens of an optimiser step, a multiple of the sequence")] = 65536

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from archc.cli import app
 from archc.compilation import compile_model
+from archc.hub.checkpoint_dir import write_checkpoint_dir
+from archc.ir.init import init_weights
 from archc.kernels.errors import DataError, SpecError, SpecErrors
 from archc.train.parts import parts_of
 from archc.train.recipe import Recipe
@@ -135,6 +137,20 @@ def test_a_cache_needs_a_budget_of_a_known_length(here: Path) -> None:
 def test_logits_that_are_kept_have_no_hidden_states(here: Path) -> None:
     (found,) = errors_of("teachers.0.cache.top_k=8", "losses.0={hidden_kd: {taps: {norm: norm}}}")
     assert found.startswith("argument:2:11: `hidden_kd`: a teacher of which only logits are kept")
+
+
+def test_without_a_tokenizer_it_is_the_models_own_or_bytes(here: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    from archc.train.tokenizers.bpe import train_bpe
+
+    text = RECIPE.format(student=tmp_path, teacher="teacher").replace("tokenizer: bytes\n", "")
+    write_checkpoint_dir(tmp_path, graph := graph_of("*-", vocab=VOCAB), init_weights(graph, seed=0), {"step": "made"})
+    (here / "none.yaml").write_text(text)
+    assert parts_of(load_recipe(here / "none.yaml")).tokenizer.vocab_size == 259
+    train_bpe(["one text of few words"], tmp_path, vocab=262)
+    assert parts_of(load_recipe(here / "none.yaml")).tokenizer.vocab_size == 262
+    (here / "none.yaml").write_text(text + "tokenizer: bytes\n")
+    assert parts_of(load_recipe(here / "none.yaml")).tokenizer.vocab_size == 259
 
 
 def test_a_tokenizer_that_is_too_large_for_the_model(here: Path) -> None:
