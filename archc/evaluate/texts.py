@@ -104,11 +104,15 @@ def _first_character(tokens: Sequence[int], tokenizer: Tokenizer) -> tuple[int, 
 def encode_all(documents: Iterable[Document], tokenizer: Tokenizer, *, vocab: int) -> tuple[Encoded, ...]:
     """Every document that has something to score.
 
-    Raises ArchcError where none has, or where a token is beyond the `vocab` of a model."""
-    found = tuple(e for d in documents if (e := encode(d, tokenizer)).scored > 0)
+    Raises ArchcError where none has, and at the first document with a token beyond the `vocab` of a model."""
+    found = tuple(e for d in documents if (e := _within(encode(d, tokenizer), vocab)).scored > 0)
     if not found:
         raise ArchcError("there is no text to measure on")
-    largest = max(int(e.tokens.max()) for e in found)
+    return found
+
+
+def _within(encoded: Encoded, vocab: int) -> Encoded:
+    largest = int(encoded.tokens.max()) if len(encoded.tokens) else 0
     if largest >= vocab:
         raise ArchcError(f"the tokenizer gives token {largest}, and the model has a vocabulary of {vocab}: not its own")
-    return found
+    return encoded

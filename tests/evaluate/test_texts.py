@@ -91,3 +91,16 @@ def test_text_beyond_what_is_wanted_is_not_tokenised() -> None:
     (found,) = beginning([Document("d", "a" * 2**20), Document("e", "b")], 20_000, Counting())
     assert len(found.text) == 20_000
     assert sum(seen) < 2**16
+
+
+def test_a_foreign_tokenizer_is_noticed_at_the_first_document() -> None:
+    seen: list[str] = []
+
+    class Counting(ByteTokenizer):
+        def encode(self, text: str) -> list[int]:
+            seen.append(text)
+            return super().encode(text)
+
+    with pytest.raises(ArchcError, match="the model has a vocabulary of 100: not its own"):
+        encode_all([Document("d", "zebra"), Document("e", "never read")], Counting(), vocab=100)
+    assert "never read" not in seen
