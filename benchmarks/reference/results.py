@@ -143,13 +143,11 @@ def _row(name: str, runs: Sequence[Result], *, before: bool) -> str:
     spread = f"{statistics.stdev(bits):.4f}" if len(bits) > 1 else "-"
     seeds = ", ".join(str(r.seed) for r in sorted(runs, key=lambda r: r.seed))
     tokens = "-".join(f"{n:,}" for n in sorted({min(r.tokens for r in runs), max(r.tokens for r in runs)}))
+    sizes = "-".join(sorted({f"{n / 1e6:.2f}" for n in (f([r.parameters for r in runs]) for f in (min, max))}))
     seconds = f"{statistics.fmean(r.seconds for r in runs):.0f}"
     untrained = [r.before for r in runs if r.before is not None]
     cell = f" {f'{statistics.fmean(untrained):.4f}' if untrained else '-'} |" if before else ""
-    return (
-        f"| {name} | {runs[0].parameters / 1e6:.2f}M | {tokens} | {seeds} |{cell}"
-        f" {statistics.fmean(bits):.4f} | {spread} | {seconds} |"
-    )
+    return f"| {name} | {sizes}M | {tokens} | {seeds} |{cell} {statistics.fmean(bits):.4f} | {spread} | {seconds} |"
 
 
 def _drafts(drafts: dict[str, Any]) -> str:

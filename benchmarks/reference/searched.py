@@ -224,20 +224,12 @@ def variants(asked: Mapping[str, Any]) -> int:
 def told(comparison: Comparison, found: Iterable[Found]) -> Iterator[str]:
     """The table of what the searches found, before any of it was trained."""
     by_arm = {arm.name: [f for f in found if f.arm == arm.name] for arm in comparison.arms}
-    yield "As found: bits a byte on the calibration text of each seed above the teacher's on the same."
+    yield f"None has more parameters than the first. A search may measure {EVALUATIONS} models on {TOKENS:,} tokens"
+    yield "of text that the teacher has learnt, drawn by its seed; those that MIP measures first have one layer"
+    yield "replaced, and the second MIP knows them. Bits a byte above the teacher's on that text, as found:"
     yield ""
-    heads = (
-        "parameters",
-        "evaluations",
-        "of one layer",
-        "distinct",
-        "above the teacher",
-        "spread (SD)",
-        "best",
-        "seconds",
-    )
-    yield f"| | {' | '.join(heads)} |"
-    yield "|---" * (len(heads) + 1) + "|"
+    yield "| | parameters | evaluations | of one layer | distinct | above the teacher | spread (SD) | best | seconds |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for name, runs in by_arm.items():
         if runs:
             rises = [run.loss - run.teacher for run in runs]
