@@ -14,6 +14,7 @@ from archc.ir import init
 from archc.ir import weight_expr as w
 from archc.ir.weight_formats import Shape, packing
 from archc.ir.weight_index import Index
+from archc.ir.weight_moves import Bits, taken
 from archc.kernels.errors import WeightError, suggestion
 
 TORCH_DTYPES: Mapping[str, torch.dtype] = {
@@ -101,11 +102,24 @@ def dtype_name(tensor: Tensor) -> str:
 
 def take(x: Tensor, axis: int, index: Index) -> Tensor:
     """The positions `index` of one axis, for every storage type (torch does not index all of them)."""
-    run = index.run()
-    if run is not None and run.step >= 1:
-        return x[(slice(None),) * axis + (slice(run.start, run.start + run.count * run.step, run.step),)]
+    span = index.span()
+    if span is not None:
+        return x[(slice(None),) * axis + (span,)]
     # by numpy: along the last axis four times as fast as index_select, and as fast along the others
-    return torch.from_numpy(_raw(x.detach()).numpy().take(index.positions, axis)).view(x.dtype)
+    return torch.from_numpy(taken(_raw(x.detach()).numpy(), axis, index)).view(x.dtype)
+
+
+def from_bits(bits: Bits, dtype: str) -> Tensor:
+    """The tensor of a storage type that has these bits, which it shares."""
+    if 0 in bits.shape:
+        return torch.empty(bits.shape, dtype=TORCH_DTYPES[dtype])  # numpy strides it so that it cannot be viewed
+    return torch.from_numpy(bits).view(TORCH_DTYPES[dtype])
+
+
+def to_bits(x: Tensor) -> Bits:
+    """The bits of a tensor, on the CPU and in order."""
+    bits: Bits = _raw(x.detach().cpu().contiguous()).numpy()
+    return bits
 
 
 def _raw(x: Tensor) -> Tensor:

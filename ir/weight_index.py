@@ -115,6 +115,13 @@ class Index:
             return None
         return Run(int(self.positions[0]) if len(self) else 0, len(self), step)
 
+    def span(self) -> slice | None:
+        """The positions as a slice, None unless they are evenly spaced and ascend."""
+        run = self.run()
+        if run is None or run.step < 1:
+            return None
+        return slice(run.start, run.start + run.count * run.step, run.step)
+
     def runs(self) -> list[Run]:
         """The positions as arithmetic runs, taken greedily from the left.
 

@@ -10,14 +10,16 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from archc.hub.safetensors_io import METADATA, Outgoing, Stored, read_header, write_file
 from archc.ir.weight_formats import Shape
 from archc.ir.weight_index import Index
+from archc.ir.weight_moves import Bits
 from archc.kernels.errors import ArchcError, WeightError, suggestion
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -75,6 +77,10 @@ class Checkpoint:
     def read(self, name: str, rows: Index | None = None) -> Tensor:
         """A tensor, or some rows of its first axis; reads nothing else from the disk."""
         return self.stored(name).read(rows)
+
+    def read_bits(self, name: str, rows: Index | None = None) -> Bits:
+        """As `read`, in numpy: elements as integers of their size."""
+        return self.stored(name).read_bits(rows)
 
 
 # -- opening -----------------------------------------------------------------------------------------------------------

@@ -16,16 +16,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from archc.ir.weight_eval import TORCH_DTYPES, dtype_name, empty
 from archc.ir.weight_formats import DTYPE_BYTES, Shape
 from archc.ir.weight_index import Index
+from archc.ir.weight_moves import Bits, empty
 from archc.kernels.errors import WeightError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Our storage types by the codes of the format.
 CODES: Mapping[str, str] = {
@@ -69,12 +70,18 @@ class Stored:
 
     def read(self, rows: Index | None = None) -> Tensor:
         """The tensor, or `rows` of its first axis in their order (they may repeat); reads little else."""
+        from archc.ir.weight_eval import from_bits
+
+        return from_bits(self.read_bits(rows), self.dtype)
+
+    def read_bits(self, rows: Index | None = None) -> Bits:
+        """As `read`, in numpy: its elements as integers of their size."""
         if rows is not None and (not self.shape or rows.end > self.shape[0]):
             raise WeightError(f"{self.file}: `{self.name}` of shape {list(self.shape)} has no row {rows.end - 1}")
         shape = self.shape if rows is None else (len(rows), *self.shape[1:])
-        value = empty(shape, TORCH_DTYPES[self.dtype])
+        value = empty(shape, self.dtype)
         with self.file.open("rb", buffering=0) as f:
-            for start, targets in self._reads(rows, value.reshape(-1).view(torch.uint8).numpy().data):
+            for start, targets in self._reads(rows, value.reshape(-1).view(np.uint8).data):
                 self._fill(f.fileno(), targets, start)
         return value
 
@@ -220,7 +227,7 @@ class Block:
     """Rows of a tensor that are yet to be made, by `make`, in any thread and whatever the order of blocks."""
 
     nbytes: int
-    make: Callable[[], Tensor]
+    make: Callable[[], Tensor | Bits]
 
 
 @dataclass(frozen=True)
@@ -230,11 +237,13 @@ class Outgoing:
     name: str
     dtype: str
     shape: Shape
-    pieces: Callable[[], Iterable[Tensor | Block]]
+    pieces: Callable[[], Iterable[Tensor | Bits | Block]]
 
     @classmethod
     def of(cls, name: str, tensor: Tensor) -> Outgoing:
         """A tensor in memory."""
+        from archc.ir.weight_eval import dtype_name
+
         return cls(name, dtype_name(tensor), tuple(tensor.shape), lambda: (tensor,))
 
     @property
@@ -292,14 +301,24 @@ def _write_header(file: int, header: bytes) -> int:
     return UNCACHED
 
 
-def _write_piece(file: int, tensor: Outgoing, piece: Tensor | Block, start: int, flags: int = 0) -> None:
+def _write_piece(file: int, tensor: Outgoing, piece: Tensor | Bits | Block, start: int, flags: int = 0) -> None:
     value = piece.make() if isinstance(piece, Block) else piece
-    if dtype_name(value) != tensor.dtype or value.shape[1:] != tensor.shape[1:] or value.nbytes != piece.nbytes:
+    bits, came = _bits(value, tensor.dtype)
+    if came != tensor.dtype or tuple(value.shape[1:]) != tensor.shape[1:] or value.nbytes != piece.nbytes:
         raise WeightError(
-            f"`{tensor.name}` came as {dtype_name(value)} {list(value.shape)}, {piece.nbytes} bytes of "
+            f"`{tensor.name}` came as {came} {list(value.shape)}, {piece.nbytes} bytes of "
             f"{tensor.dtype} {list(tensor.shape)} were announced"
         )
-    _write(file, value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, start, flags)
+    _write(file, np.ascontiguousarray(bits).reshape(-1).view(np.uint8).data, start, flags)
+
+
+def _bits(value: Tensor | Bits, announced: str) -> tuple[Bits, str]:
+    """The bits of a value and its storage type, which bits alone do not tell beyond its size."""
+    if isinstance(value, np.ndarray):
+        return value, announced if value.itemsize == DTYPE_BYTES[announced] else f"{value.itemsize} bytes each"
+    from archc.ir.weight_eval import dtype_name, to_bits
+
+    return to_bits(value), dtype_name(value)
 
 
 def _write(file: int, data: bytes | memoryview, start: int, flags: int = 0) -> None:

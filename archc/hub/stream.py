@@ -11,19 +11,21 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from archc.hub.checkpoint import SHARD_BYTES, Checkpoint, staged, write_shards, write_tensors
 from archc.hub.safetensors_io import Block, Outgoing, Stored, read_header
 from archc.ir import weight_expr as w
-from archc.ir.weight_eval import evaluate
 from archc.ir.weight_formats import DTYPE_BYTES
 from archc.ir.weight_index import Index
+from archc.ir.weight_moves import Bits, moved, only_moves
 from archc.ir.weight_normal import Normaliser
 from archc.ir.weightmap import WeightMap
 from archc.kernels.errors import WeightError, suggestion
 from archc.progress import bar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Larger parameters are made in blocks of rows of about this size (at least one row); arithmetic on bf16 holds a block
 # some six times. Larger blocks are no faster, and smaller ones cost as much to hand to a thread as to make.
@@ -87,7 +89,7 @@ class _Maker:
     ) -> None:
         self.source, self.read_file, self.advance = source, read_file, advance
 
-    def pieces(self, expr: w.WeightExpr) -> Iterator[Tensor | Block]:
+    def pieces(self, expr: w.WeightExpr) -> Iterator[Tensor | Bits | Block]:
         """The value of `expr` as blocks of rows; at once where it is small, or large and has to be made whole."""
         blocks = self.blocks(expr)
         if len(blocks) == 1 and not SMALL_BYTES <= self.nbytes(blocks[0]) <= BLOCK_BYTES:
@@ -96,9 +98,15 @@ class _Maker:
         for block in blocks:
             yield Block(self.nbytes(block), functools.partial(self.made, block))
 
-    def made(self, expr: w.WeightExpr) -> Tensor:
-        """The value of a block."""
-        value = evaluate(expr, self.source.read, self.read_file)
+    def made(self, expr: w.WeightExpr) -> Tensor | Bits:
+        """The value of a block; torch is for those that are computed."""
+        value: Tensor | Bits
+        if only_moves(expr):
+            value = moved(expr, self.source.read_bits)
+        else:
+            from archc.ir.weight_eval import evaluate
+
+            value = evaluate(expr, self.source.read, self.read_file)
         self.advance(value.nbytes)
         return value
 

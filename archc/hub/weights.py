@@ -15,7 +15,6 @@ from archc.hub.checkpoint_dir import is_checkpoint_dir, load_checkpoint, logical
 from archc.hub.import_ import read_foreign
 from archc.ir.graph import Graph
 from archc.ir.text import PACKAGE_GRAPH
-from archc.ir.weight_eval import evaluate
 from archc.ir.weight_formats import DTYPE_BYTES, Shape
 from archc.ir.weight_index import Index
 from archc.ir.weight_normal import Normaliser
@@ -50,10 +49,14 @@ class Weights:
 
     def read(self, key: str) -> Tensor:
         """A weight, whole."""
+        from archc.ir.weight_eval import evaluate
+
         return evaluate(self.made.params[key], self.tensors.read)
 
     def first(self, key: str, rows: int) -> Tensor:
         """The first rows of a weight; reads little else."""
+        from archc.ir.weight_eval import evaluate
+
         normaliser = Normaliser(self.tensors.shapes)
         kept = Index.all(min(rows, self.shapes[key][0]))
         return evaluate(normaliser.take(normaliser.run(self.made.params[key]), 0, kept), self.tensors.read)

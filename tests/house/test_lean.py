@@ -8,6 +8,13 @@ from pathlib import Path
 
 import pytest
 
+MAKE = """
+import sys, archc
+from archc.hub.checkpoint_dir import write_checkpoint_dir
+from archc.ir.init import init_weights
+graph = archc.load("tiny-hybrid")
+write_checkpoint_dir(sys.argv[1], graph, init_weights(graph, seed=0), {"step": "made"})
+"""
 HEAVY = ("torch", "networkx", "pydantic", "optuna", "scipy", "transformers", "numpy")
 
 
@@ -26,6 +33,16 @@ def test_import_archc_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert loaded_by(f"sys.argv = ['archc', *{arguments}]; from archc.cli import main; main()") == set()
+
+
+def test_weights_are_moved_without_torch(tmp_path: Path) -> None:
+    """Passes that take rows and columns apart, from checkpoint to checkpoint."""
+    make = [sys.executable, "-c", MAKE, str(tmp_path / "ckpt")]
+    subprocess.run(make, check=True)
+    passes = "prune{dim=d_model, to=96, by=first}; drop-layers{layers=(3, 4)}"
+    call = f"['archc', 'compress', {str(tmp_path / 'ckpt')!r}, '--passes', '{passes}', '-o', {str(tmp_path / 'out')!r}]"
+    assert "torch" not in loaded_by(f"sys.argv = {call}; from archc.cli import main; main()")
+    assert (tmp_path / "out/model.safetensors").is_file()
 
 
 def test_a_search_by_arithmetic_loads_no_torch(tmp_path: Path) -> None:

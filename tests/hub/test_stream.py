@@ -22,10 +22,12 @@ from hypothesis import strategies as st
 from archc import progress
 from archc.hub import stream
 from archc.hub.checkpoint import INDEX, SINGLE, Checkpoint, staged, write_checkpoint
+from archc.hub.safetensors_io import Stored
 from archc.hub.stream import run
 from archc.ir import weight_expr as w
 from archc.ir.weight_eval import TORCH_DTYPES
 from archc.ir.weight_index import Index
+from archc.ir.weight_moves import Bits
 from archc.ir.weightmap import WeightMap
 from archc.kernels.errors import ArchcError, WeightError
 
@@ -144,22 +146,25 @@ def test_a_run_equals_the_map_in_memory_whatever_the_blocks(tmp_path: Path, monk
 
 
 def test_only_needed_rows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_checkpoint(tmp_path / "c", {"up": torch.randn(100, 8), "experts": torch.randn(10, 4, 8)})
+    made = {"up": torch.randn(100, 8), "experts": torch.randn(10, 4, 8), "gate": torch.randn(50, 8)}
+    write_checkpoint(tmp_path / "c", made)
     checkpoint = Checkpoint(tmp_path / "c")
     read: list[tuple[str, Index | None]] = []
-    original = Checkpoint.read
+    original = Stored.read_bits
 
-    def spy(self: Checkpoint, name: str, rows: Index | None = None) -> torch.Tensor:
-        read.append((name, rows))
-        return original(self, name, rows)
+    def spy(self: Stored, rows: Index | None = None) -> Bits:
+        read.append((self.name, rows))
+        return original(self, rows)
 
-    monkeypatch.setattr(Checkpoint, "read", spy)
+    monkeypatch.setattr(Stored, "read_bits", spy)
     one = WeightMap({
         "up": w.Take(w.Old("up"), 0, range(0, 100, 10)),
         "experts": w.Take(w.Transpose(w.Old("experts"), (0, 2, 1)), 0, [7]),
+        "gate": w.Cast(w.Take(w.Old("gate"), 0, [3, 9]), "bf16"),
     })  # fmt: skip
     run(one, checkpoint, tmp_path / "out")
-    assert read == [("up", Index(range(0, 100, 10))), ("experts", Index([7]))]
+    wanted = {"up": Index(range(0, 100, 10)), "experts": Index([7]), "gate": Index([3, 9])}
+    assert dict(read) == wanted and len(read) == len(wanted)
 
 
 def test_fitted_files_are_checked_against_their_hash(tmp_path: Path) -> None:
