@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 
 import archc
+from archc.hub.checkpoint_dir import write_checkpoint_dir
 from archc.ir.graph import LAYERS, Graph
+from archc.ir.init import init_weights
 from archc.kernels.errors import ArchcError
 from archc.passes import Pipeline, apply
 from archc.searching.file import load_search
+from archc.searching.mip_file import load_mip
+from archc.spec.load import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks" / "reference"
@@ -87,13 +91,17 @@ def test_the_uniform_width_is_one_of_the_candidates_and_has_what_is_allowed(sear
     assert all((384 if path.endswith("d_ff") else 2) in values for path, values in space.items())
 
 
-def test_the_files_are_searches(searched: Any, teacher: Graph, tmp_path: Path) -> None:
-    file = tmp_path / "search.yaml"
-    for search in SAMPLERS:
-        made = asked(searched, search, teacher)
+def test_the_files_are_searches(searched: Any, tmp_path: Path) -> None:
+    graph, file = load_spec(TOY).graph(), tmp_path / "search.yaml"
+    write_checkpoint_dir(tmp_path / "ckpt", graph, init_weights(graph, seed=1), {"step": "test"})
+    for search in (*SAMPLERS, *MIPS):
+        made = searched.search_of(search, 3, graph, base=tmp_path / "ckpt", scores=tmp_path)
         made.pop("importance")
         file.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in made.items()))
-        assert load_search(file).trials == searched.EVALUATIONS
+        if search in SAMPLERS:
+            assert load_search(file).trials == searched.EVALUATIONS
+        else:
+            assert load_mip(file).sampler.metric == "loss"
 
 
 def test_what_was_found_is_told_above_the_teacher(searched: Any) -> None:
