@@ -45,13 +45,19 @@ def _plain(value: Any) -> Any:
 
 
 def read_results(folder: Path) -> Mapping[str, Any]:
-    """What a search has written. Raises ArchcError for a folder without."""
+    """What a search has written. Raises ArchcError for a folder without, and says how a search goes on."""
+    file, begun = folder / RESULTS, folder / FILE
+    again = f"`archc search {begun} -o {folder}`"
+    if not file.is_file() and begun.is_file():
+        raise ArchcError(f"{folder}: a search was begun here and is not finished: {again} goes on with it")
     try:
-        stored: Mapping[str, Any] = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArchcError(
-            f"{folder}: not the folder of a finished search (`archc search FILE -o {folder}`): {error}"
-        ) from None
+        stored: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        wanted = f"not the folder of a finished search (`archc search FILE -o {folder}`)"
+        raise ArchcError(f"{folder}: {wanted}: {error}") from None
+    except ValueError as error:
+        wanted = f"{again} writes it anew, from the trials that are there" if begun.is_file() else "search again"
+        raise ArchcError(f"{file}: damaged ({error}): {wanted}") from None
     if not isinstance(stored, dict) or stored.get("archc_search_results") != VERSION:
-        raise ArchcError(f"{folder / RESULTS}: written by another version of archc: search again")
+        raise ArchcError(f"{file}: written by another version of archc: search again")
     return stored

@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from archc.hardware import load_hardware
+from archc.ir.formats import get_format
 from archc.ir.workload import FormatChoice, Workload
-from archc.kernels.errors import ArchcError, SpecError, SpecErrors, UnitError, UnknownName, quoted, suggestion
+from archc.kernels.errors import (
+    ArchcError,
+    SearchError,
+    SpecError,
+    SpecErrors,
+    UnitError,
+    UnknownName,
+    quoted,
+    suggestion,
+)
 from archc.resolve import load
 from archc.search.budgets import Budget, Objective
 from archc.search.figures import FIGURES, Figure, Score, Setting
@@ -25,9 +35,11 @@ T = TypeVar("T")
 
 _BUDGET = re.compile(r"(?P<figure>[\w.]+)\s*(?P<sense><=|>=)\s*(?P<limit>.+?)(?:\s+at\s+(?P<at>\{.*\}))?")
 _OBJECTIVE = re.compile(r"(?P<sense>minimize|maximize)\s+(?P<figure>[\w.]+)(?:\s+at\s+(?P<at>\{.*\}))?")
+_UNEQUAL = re.compile(r"[\w.]+\s*(<|>|=|==|=<|=>)\s*[^<>=].*")
 _TIME = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _COUNTS = ("context", "input", "output", "batch", "prefill_chunk")
-SWEEP = "sweep"
+SWEEP, MIP = "sweep", "mip"
+DIALECTS = ("sqlite", "postgresql")
 _FORMATS = {"format": "weights", "kv_format": "kv", "ssm_format": "ssm", "conv_format": "conv"}
 
 
@@ -50,6 +62,8 @@ class Reader:
             return make()
         except SpecErrors as errors:  # of another file, which they name
             self.errors += [error for error in errors.errors if isinstance(error, SpecError)]
+        except SpecError as error:  # that has a place already
+            self.errors.append(error)
         except ArchcError as error:
             self.errors.append(node.error(str(error)))
         return None
@@ -72,12 +86,13 @@ class Reader:
             return ()
         data = node.data
         if isinstance(data, dict):
-            return read_values("ranking", node)
-        whole = isinstance(data, list) and all(type(i) is int and i >= 0 for i in data)
-        if whole and len(set(data)) == len(data):
-            return tuple(data)
-        self.errors.append(node.error(f"`ranking`: expected positions of layers, none twice, got {shown(data)}"))
-        return ()
+            return self.tried(node, lambda: read_values("ranking", node)) or ()
+        if not isinstance(data, list) or not all(type(i) is int and i >= 0 for i in data):
+            self.errors.append(node.error(f"`ranking`: expected positions of layers from 0, got {shown(data)}"))
+            return ()
+        twice = [(i, place) for i, place in enumerate(data) if place in data[:i]]
+        self.errors += [node.error(f"`ranking`: position {place} stands twice", loc=(i,)) for i, place in twice]
+        return () if twice else tuple(data)
 
     def model(self, node: Node) -> str | None:
         """A model that `archc.load` takes, by its name or beside the search file."""
@@ -91,9 +106,11 @@ class Reader:
         match = _BUDGET.fullmatch(node.value.strip()) if isinstance(node.value, str) else None
         if match is None:
             wanted = '"memory.resident <= 19.66GiB at {context: 128k, batch: 1}" (in quotes)'
-            self.errors.append(node.error(f"a budget: expected {wanted}, got {shown(node.data)}"))
+            near = isinstance(node.value, str) and _UNEQUAL.fullmatch(node.value.strip())
+            message = f"a budget: expected {wanted}, got {shown(node.data)}"
+            self.errors.append(node.error(message, hint="use <= or >=" if near else ""))
             return None
-        return self.tried(node, lambda: self._budget(match))
+        return self.tried(node, lambda: self._budget(node, match))
 
     def target(self, node: Node | None) -> None:
         """The runtime that must load what is searched: one that `archc check` knows."""
@@ -117,7 +134,7 @@ class Reader:
         """A name, or a name with options."""
         if node is None:
             return SWEEP, {}
-        return self._named(node, "sampler", (SWEEP, *SAMPLERS))
+        return self._named(node, "sampler", (SWEEP, *SAMPLERS, MIP))
 
     def pruner(
         self, node: Node | None, rungs: Sequence[RungOptions], objectives: Sequence[Objective]
@@ -140,6 +157,11 @@ class Reader:
         if not isinstance(node.value, str) or not re.match(r"[a-z][a-z0-9+]*://", node.value):
             wanted = "a URL such as sqlite:///study.db or postgresql://user@host/name"
             self.errors.append(node.error(f"`storage`: expected {wanted}, got {shown(node.data)}"))
+            return ""
+        dialect = re.split(r"[+:]", node.value)[0]
+        if dialect not in DIALECTS:
+            wanted = f"expected {' or '.join(DIALECTS)}{suggestion(dialect, DIALECTS)}"
+            self.errors.append(node.error(f"`storage`: unknown kind of database {quoted(dialect)}: {wanted}"))
             return ""
         return node.value
 
@@ -167,23 +189,58 @@ class Reader:
             self.errors.append(node.error(f"an objective: expected {wanted}, got {shown(node.data)}"))
             return None
         sense: Any = match["sense"]
-        return self.tried(node, lambda: Objective(Figure(match["figure"], self._setting(match["at"])), sense, match[0]))
+        if match["figure"] in RUNGS:
+            name = match["figure"]
+            told = f"less is better: `minimize {name}`" if name in self.rungs else "it is a rung: add it to `rungs`"
+            self.errors.append(node.error(f"`{name}`: {told}"))
+            return None
+        return self.tried(node, lambda: Objective(self._figure(node, match), sense, match[0]))
 
-    def _budget(self, match: re.Match[str]) -> Budget:
-        figure = Figure(match["figure"], self._setting(match["at"]))
+    def _budget(self, node: Node, match: re.Match[str]) -> Budget:
+        if match["figure"] in RUNGS:
+            wanted = "it is a rung: add it to `rungs`, and its score is an objective, not a budget"
+            raise SearchError(f"`{match['figure']}`: {wanted}")
+        figure = self._figure(node, match)
         sense: Any = match["sense"]
         return Budget(figure, sense, _limit(figure, match["limit"].strip()), match[0])
 
-    def _setting(self, text: str | None) -> Setting:
-        given: Mapping[str, Any] = load_yaml(text, file="at").data if text else {}
-        known = ("hardware", *_COUNTS, *_FORMATS)
-        for key in given:
-            if key not in known:
-                raise UnknownName("field of `at`", key, known)
-        counts = {key: parse_count(given[key]) for key in _COUNTS if key in given}
-        formats = {_FORMATS[key]: str(given[key]) for key in _FORMATS if key in given}
-        hardware = load_hardware(str(given["hardware"])) if "hardware" in given else None
-        return Setting(Workload.of(**counts), FormatChoice(**formats), hardware)
+    def _figure(self, node: Node, match: re.Match[str]) -> Figure:
+        """The figure of a line. Raises SpecError for what is wrong in its `at`, UnknownName, SearchError."""
+        if match["at"] is None:
+            return Figure(match["figure"], Setting(Workload.of()))
+        before = len(node.value) - len(node.value.lstrip())
+        return Figure(match["figure"], _setting(match["at"], node, before + match.start("at")))
+
+
+def _setting(text: str, node: Node, offset: int) -> Setting:
+    """The `at` of a line, which begins at a character of it. Raises SpecError at the entry that is wrong."""
+    try:
+        at = load_yaml(text, file="at")
+    except SpecErrors as errors:
+        raise SpecError(node.inside(offset), f"`at`: {errors.errors[0].message}") from None
+    known = ("hardware", *_COUNTS, *_FORMATS)
+    given: dict[str, Any] = {}
+    for key, child in at.value.items():
+        if key not in known:
+            wrong = UnknownName("field of `at`", key, known)
+            raise SpecError(node.inside(offset + child.key_at.column - 1), str(wrong))
+        try:
+            given[key] = _setting_value(key, child.data)
+        except ArchcError as error:
+            raise SpecError(node.inside(offset + child.at.column - 1), f"`{key}`: {error}") from None
+    counts = {key: given[key] for key in _COUNTS if key in given}
+    formats = {_FORMATS[key]: given[key] for key in _FORMATS if key in given}
+    return Setting(Workload.of(**counts), FormatChoice(**formats), given.get("hardware"))
+
+
+def _setting_value(key: str, value: Any) -> Any:
+    """A value of `at`: a profile, a count, or the name of a format that there is. Raises ArchcError."""
+    if key == "hardware":
+        return load_hardware(str(value))
+    if key in _COUNTS:
+        return parse_count(value)
+    get_format(str(value))  # of an alias the name that was given stays: results say it
+    return str(value)
 
 
 def _limit(figure: Figure, text: str) -> float:

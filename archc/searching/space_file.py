@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from archc.ir.graph import LAYERS, Graph
-from archc.kernels.errors import ArchcError, SearchError, SpecError, UnitError, UnknownName, listed
+from archc.kernels.errors import ArchcError, SearchError, SpecError, UnitError, UnknownName, listed, suggestion
 from archc.passes import Pass
 from archc.passes.ranking import dims_of
 from archc.passes.scores import Scores
@@ -27,6 +29,7 @@ from archc.searching.around import (
     with_options,
     with_path,
 )
+from archc.spec.load import spec_ops
 from archc.units import parse_count
 from archc.yamlfile import Node, shown
 
@@ -55,24 +58,60 @@ def read_space(
         at = node if listed_ is None else listed_
         wanted = "expected values by path, such as `mlp.d_ff: {from: 8192, to: 16384}`"
         return None, [at.error(f"`space`: {wanted}")]
-    reader = _SpaceReader(Around(graph, passes, ranking=ranking, scores=scores), [])
-    space = reader.read(listed_)
+    ranking, errors = _known(node.child("ranking"), ranking, len(graph.blocks.get(LAYERS, ())))
+    reader = _SpaceReader(Around(graph, passes, ranking=ranking, scores=scores), errors)
+    space = reader.read(listed_, len(errors))
     return (None if reader.errors else space), reader.errors
+
+
+def _known(node: Node | None, ranking: tuple[int, ...], layers: int) -> tuple[tuple[int, ...], list[SpecError]]:
+    """The ranking of a base of so many layers, and what is wrong with it; one that cannot be taken is all layers, so
+    that counts are not wrong for that too."""
+    if node is None:
+        return ranking, []
+    wrong = [(i, place) for i, place in enumerate(ranking) if place >= layers]
+    last = layers - 1
+    errors = [
+        node.error(f"`ranking`: the base has layers 0 to {last}: got {place}", loc=(i,)) for i, place in wrong[:1]
+    ]
+    return (tuple(range(layers)) if errors or (node.data and not ranking) else ranking), errors
 
 
 def read_values(path: str, node: Node) -> tuple[int, ...]:
     """Whole numbers of `{from:, to:, step:}`, of a list, or of one number, in order. Raises SpecError."""
     data = node.data
-    if isinstance(data, dict) and {"from", "to"} <= data.keys() <= _RANGE:
-        bounds = [n for n in map(_whole, (data["from"], data["to"], data.get("step", 1))) if n is not None]
-        if len(bounds) == 3 and 0 <= bounds[0] <= bounds[1] and bounds[2] > 0:
-            found = range(bounds[0], bounds[1] + 1, bounds[2])
-            if len(found) < _MOST_VALUES:
-                return tuple(found)
-    numbers = [_whole(one) for one in (data if isinstance(data, list) else [data])]
-    if numbers and all(n is not None and n >= 0 for n in numbers):
-        return tuple(sorted({n for n in numbers if n is not None}))
-    raise node.error(f"`{path}`: expected {{from:, to:, step:}} or a list of values, got {shown(data)}")
+    if isinstance(data, dict):
+        return _range(path, node)
+    listed_ = node.value if isinstance(node.value, tuple) else (node,)
+    for one in listed_:
+        if _whole(one.data) is None:
+            raise one.error(f"`{path}`: expected whole numbers that are not negative, got {shown(one.data)}")
+    if not listed_:
+        raise node.error(f"`{path}`: expected {{from:, to:, step:}} or a list of values, got {shown(data)}")
+    return tuple(sorted({n for one in listed_ if (n := _whole(one.data)) is not None}))
+
+
+def _range(path: str, node: Node) -> tuple[int, ...]:
+    """Whole numbers of `{from:, to:, step:}`. Raises SpecError at the entry that is wrong."""
+    wanted = "expected {from:, to:, step:} or a list of values"
+    unknown = [key for key in node.value if key not in _RANGE]
+    missing = [key for key in ("from", "to") if key not in node.value]
+    if unknown or missing:
+        told = f"`{unknown[0]}` is none of these" if unknown else f"`{missing[0]}` is missing"
+        raise node.error(f"`{path}`: {wanted}: {told}")
+    bounds = {"step": 1}
+    for key, child in node.value.items():
+        number, least = _whole(child.data), int(key == "step")
+        if number is None or number < least:
+            raise child.error(f"`{path}`: `{key}`: expected a whole number, {least} or more, got {shown(child.data)}")
+        bounds[key] = number
+    first, last, step = bounds["from"], bounds["to"], bounds["step"]
+    if first > last:
+        raise node.error(f"`{path}`: `from` {first} is beyond `to` {last}", loc=("from",))
+    found = range(first, last + 1, step)
+    if len(found) >= _MOST_VALUES:
+        raise node.error(f"`{path}`: {len(found):,} values, and fewer than {_MOST_VALUES:,} may be searched")
+    return tuple(found)
 
 
 @dataclass
@@ -81,18 +120,20 @@ class _SpaceReader:
     errors: list[SpecError]
     models: dict[tuple[tuple[str, int], ...], Model] = field(default_factory=dict)
 
-    def read(self, node: Node) -> Space | None:
-        """The space of a mapping of paths."""
+    def read(self, node: Node, before: int) -> Space | None:
+        """The space of a mapping of paths; None where there are more errors than so many of before."""
         entries = [e for path, child in node.value.items() for e in self._entries(path, child)]
-        if self.errors:
+        if len(self.errors) > before:
             return None
         for entry in entries:
             self._tried(entry, lambda entry=entry: self._sort(entry))
-        if self.errors:
+        if len(self.errors) > before:
             return None
         known = {o.name: o for o in self.around.options}
         self.around = replace(self.around, conditions=dict(self._conditions(entries, known)))
-        return None if self.errors else self._whole_space(node, entries)
+        if len(self.errors) > before:
+            return None
+        return self._whole_space(node, entries, before)
 
     # -- lines ---------------------------------------------------------------------------------------------------------
 
@@ -110,7 +151,7 @@ class _SpaceReader:
             self.errors.append(error)
             return
         except ArchcError as error:
-            self.errors.append(node.error(str(error)))
+            self.errors.append(SpecError(node.key_at if isinstance(error, UnknownName) else node.at, str(error)))
             return
         for one in paths:
             yield Entry(one, values, numbers, node, when)
@@ -129,8 +170,13 @@ class _SpaceReader:
             for i, block in enumerate(blocks)
             if (not at.layers or i in at.layers) and at.kind in ("", graph.node(f"{block}.mixer").op.kind)
         ]
+        kinds = sorted({graph.node(f"{block}.mixer").op.kind for block in blocks})
+        if at.kind and at.kind not in kinds:
+            raise UnknownName(f"kind of layer in `{graph.name}`", at.kind, kinds)
         if not found or not at.kind:
-            raise SearchError(f"`{path}`: `each: layer` goes with `layers.*.KIND.FIELD`, of a kind that the model has")
+            raise SearchError(
+                f"`{path}`: `each: layer` goes with `layers.*.KIND.FIELD`, where the model has such layers"
+            )
         for i in found:
             yield ".".join([LAYERS, str(i), at.kind, *at.fields])
 
@@ -188,6 +234,9 @@ class _SpaceReader:
         except UnknownName as error:
             at = where(entry.path)
             roles = {role for n in self.around.base.nodes if n.op.kind == at.kind for role in n.op.dims}
+            if at.kind and at.kind == error.name:  # neither a field of the spec nor a kind
+                kinds = {op_kind for op_kind in spec_ops() if any(n.op.kind == op_kind for n in self.around.base.nodes)}
+                raise UnknownName("kind of layer or field of a spec", at.kind, {*error.known, *kinds}) from None
             raise UnknownName(error.kind, error.name, {*error.known, *roles}) from None
         return _option(entry, made.index(spec) if spec in made else -1)
 
@@ -202,9 +251,15 @@ class _SpaceReader:
             given = entry.when.value if isinstance(entry.when.value, dict) else {}
             if len(given) != 1 or next(iter(given)) not in by_path:
                 wanted = "one path of the space with the values at which this counts"
-                self.errors.append(entry.when.error(f"`{entry.path}`: `when`: expected {wanted}"))
+                wrong = next((name for name in given if name not in by_path), None)
+                told = f": there is no `{wrong}`{suggestion(wrong, by_path)}" if wrong is not None else ""
+                self.errors.append(entry.when.error(f"`{entry.path}`: `when`: expected {wanted}{told}"))
                 continue
             ((on, node),) = given.items()
+            if entries.index(by_path[on]) >= entries.index(entry):
+                message = f"`{entry.path}` depends on `{on}`, which must stand before it in the space"
+                self.errors.append(entry.when.error(message))
+                continue
             try:
                 wanted_values, numbers = _read(on, node)
             except SpecError as error:
@@ -220,13 +275,14 @@ class _SpaceReader:
 
     # -- the whole -----------------------------------------------------------------------------------------------------
 
-    def _whole_space(self, node: Node, entries: Sequence[Entry]) -> Space | None:
+    def _whole_space(self, node: Node, entries: Sequence[Entry], before: int) -> Space | None:
         """The space, each entry resolved in a model in which it counts."""
         around = self.around
         start = {o.name: o.nearest for o in around.options}
         options: dict[str, Choice] = {o.name: o for o in around.options}
         plain = {written.path: written for written in around.plain}
         made: list[Choice] = []
+        said: dict[str, str] = {}
         for entry in entries:
             chosen = {**start, **self._chosen(entry.path, start)}
             if entry.path in options:
@@ -235,8 +291,10 @@ class _SpaceReader:
                     self._tried(entry, lambda given={**chosen, entry.path: value}: self._model(given))
                 continue
             written = plain[entry.path]
-            made += self._tried(entry, lambda w=written, c=chosen: around.choices(self._model(c), w)) or ()
-        if self.errors:
+            own = self._tried(entry, lambda w=written, c=chosen: around.choices(self._model(c), w)) or ()
+            self._say(entry, own, said)
+            made += own
+        if len(self.errors) > before:
             return None
         try:
             if not around.options:
@@ -245,6 +303,16 @@ class _SpaceReader:
         except ArchcError as error:
             self.errors.append(node.error(str(error)))
             return None
+
+    def _say(self, entry: Entry, choices: Sequence[Choice], said: dict[str, str]) -> None:
+        """Note where choices of an entry say what those of another, before it, have `said`."""
+        for symbol in (symbol for c in choices for symbol, _ in c.symbols(np.array(c.values[:1]))):
+            other = said.setdefault(symbol, entry.path)
+            if other != entry.path:
+                what = symbol.removeprefix("keep.")
+                message = f"`{other}` and `{entry.path}` both say what `{what}` is"
+                self.errors.append(SpecError(entry.node.key_at, message))
+                return
 
     def _model(self, chosen: Point) -> Model:
         """The model for values of the options, made once."""

@@ -183,7 +183,7 @@ def test_what_depends_on_another_counts_only_there(tmp_path: Path) -> None:
         ("moe.top_k: [2, 99]", r":6:\d+: `moe.top_k: 99`: `top_k` must not exceed `experts`: got top_k=99, experts=8"),
         ("layers.0-12.moe.d_ff: [64]", "tiny-hybrid` has layers 0 to 9"),
         ("layers.3-1.moe.d_ff: [64]", "has no layer"),
-        ("moe.d_ff: {from: 8, to: 4}", "expected {from:, to:, step:} or a list of values"),
+        ("moe.d_ff: {from: 8}", "expected {from:, to:, step:} or a list of values"),
         ("moe.d_ff: {from: 8, to: 16, stop: 2}", "expected some of from, step, to, values, each, when, or a list"),
         ("moe.d_ff: []", "expected at least one value"),
         ("moe.d_ff: [small]", "expected whole numbers, got small"),

@@ -80,7 +80,7 @@ def test_postgresql_holds_what_a_journal_holds(tmp_path: Path) -> None:
     ("storage", "message"),
     [
         ("study.db", r"search.yaml:13:10: `storage`: expected a URL such as sqlite:///study.db .*, got `study.db`"),
-        ("nosuch://x/y", "nosuch://x/y: cannot be opened as a storage of studies"),
+        ("nosuch://x/y", "unknown kind of database `nosuch`: expected sqlite or postgresql"),
         ("sqlite:////no/such/folder/x.db", "cannot be opened as a storage of studies"),
     ],
 )
