@@ -17,6 +17,7 @@ from archc.progress import PATIENCE_S
 from archc.search.budgets import Measured, Objective, losses
 from archc.search.front import front
 from archc.search.ladder import Candidate, Rung
+from archc.viz.search_scene import written
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -164,7 +165,7 @@ class TrialWatch:
         """A trial that has finished."""
         self._hear(trial)
         best = [
-            f"{objective}: {loss if objective.sense == 'minimize' else -loss:.6g} (trial {number})"
+            f"{objective}: {written(objective.figure.unit, _value(objective, loss))} (trial {number})"
             for objective, (loss, number) in zip(self.objectives, self._best, strict=True)
             if loss < np.inf
         ]
@@ -206,6 +207,11 @@ class RungWatch:
             self._best[name] = min(self._best.get(name, made), made)
         best = [f"{rung_name}: {score:.6g} ({who})" for rung_name, (score, who) in self._best.items()]
         self.live.update(self._done, best=best)
+
+
+def _value(objective: Objective, loss: float) -> float:
+    """The figure of which less loss is better."""
+    return loss if objective.sense == "minimize" else -loss
 
 
 def _duration(seconds: float) -> str:

@@ -30,7 +30,7 @@ class Axis:
     high: float
     factor: float
     unit: str
-    limit: float | None = None
+    limits: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, column: Mapping[str, Any], values: Sequence[float]) -> Axis:
@@ -41,7 +41,14 @@ class Axis:
         margin = (high - low) * _MARGIN
         units = _UNITS.get(column["unit"], ((1.0, ""),))
         factor, unit = next((u for u in units if u[0] <= max(abs(low), abs(high))), units[-1])
-        return cls(column["label"], low - margin, high + margin, factor, unit, column.get("limit"))
+        return cls(
+            column["label"],
+            low - margin,
+            high + margin,
+            factor,
+            unit,
+            tuple(limit for _, limit in column.get("limits", ())),
+        )
 
     @property
     def title(self) -> str:
@@ -53,10 +60,9 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
     @property
-    def limited_at(self) -> float | None:
-        """Where its limit lies, of the whole, if that is to be seen."""
-        at = None if self.limit is None else self.at(self.limit)
-        return at if at is not None and 0 <= at <= 1 else None
+    def limited_at(self) -> tuple[float, ...]:
+        """Where its limits lie, of the whole, those that are to be seen."""
+        return tuple(at for at in map(self.at, self.limits) if 0 <= at <= 1)
 
     def marks(self) -> Iterator[tuple[float, str]]:
         """Round values, and their texts."""

@@ -74,10 +74,10 @@ class _Picture:
         for value, text in x.marks():
             canvas.text(self._x(value), _BOTTOM + 18, text, size=11, style="quiet", anchor="middle")
         canvas.path(f"M{_LEFT},{_BOTTOM} H{_RIGHT}", style="rule")
-        if x.limited_at is not None:
-            canvas.path(f"M{_LEFT + x.limited_at * (_RIGHT - _LEFT):.1f},{_TOP} V{_BOTTOM}", style="limit-line")
-        if y.limited_at is not None:
-            canvas.path(f"M{_LEFT},{_BOTTOM - y.limited_at * (_BOTTOM - _TOP):.1f} H{_RIGHT}", style="limit-line")
+        for at in x.limited_at:
+            canvas.path(f"M{_LEFT + at * (_RIGHT - _LEFT):.1f},{_TOP} V{_BOTTOM}", style="limit-line")
+        for at in y.limited_at:
+            canvas.path(f"M{_LEFT},{_BOTTOM - at * (_BOTTOM - _TOP):.1f} H{_RIGHT}", style="limit-line")
         canvas.text(16, _TOP - 14, y.title, size=12, width=788)
         canvas.text(_RIGHT, _BOTTOM + 36, x.title, size=12, anchor="end", width=500)
         canvas.text(16, _BOTTOM + 36, self.plane.left_out, size=11, style="quiet", width=260)

@@ -1,18 +1,22 @@
 """A finished search as plain data that is drawn: columns, candidates as rows of them, and what they are beside.
 
-A column is a figure (an objective, what a budget limits, a score of a rung) or a choice. An objective that is limited
-too is one column. Everything that is drawn of a search, on a terminal, as a picture or on a page, is drawn from here.
+A column is a figure (an objective, what a budget limits, a score of a rung) or a choice. A figure that is an objective
+and limited, or limited twice, is one column. Everything that is drawn of a search, on a terminal, as a picture or on a
+page, is drawn from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from archc.units import format_params, format_size
 from archc.viz.search_library import library_map
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+_BY_ITSELF = ("hardware", "format")  # of a setting: what its value alone says
 _SHIFT = 0.05  # of a choice's range, by which budgets move its mean
 OBJECTIVE, BUDGET, SCORE, CHOICE = "objective", "budget", "score", "choice"
 
@@ -23,9 +27,10 @@ def search_scene(results: Mapping[str, Any], run: str) -> dict[str, Any]:
     aims = {o["name"] for o in report["objectives"] if o["unit"] == SCORE}
     scored = dict.fromkeys(name for c in results["candidates"] for name in c.get("scores", {}))
     scores = [name for name in scored if name not in aims]
-    limited = _limited_only(results)
+    owners = _owners(results)
+    limited = _own(owners, len(report["objectives"]))
     columns = [
-        *_figures(report, limited),
+        *_figures(report, owners),
         *({"label": name, "text": name, "unit": "", "role": SCORE} for name in scores),
     ]
     _tell_apart(columns)
@@ -131,8 +136,10 @@ def written(unit: str, value: float | None) -> str:
 
     >>> written("bytes", 2.5 * 2**30), written("s", 0.0123), written("tokens/s", 1234.5), written("", 2.3456789)
     ('2.50 GiB', '12.30 ms', '1,234.5 tokens/s', '2.346')
+
+    No tokens at all are those of a model that does not fit.
     """
-    if value is None:
+    if value is None or (unit == "tokens/s" and value == 0):
         return "-"
     if unit == "bytes":
         return format_size(value)
@@ -146,39 +153,62 @@ def written(unit: str, value: float | None) -> str:
     return str(round(value)) if value == round(value) else f"{value:.4g}"
 
 
-def _figures(report: Mapping[str, Any], limited: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Columns of objectives, with the limit of one that is limited, and of the other budgets."""
-    budgets = report["budgets"]
-    for o in report["objectives"]:
+def _figures(report: Mapping[str, Any], owners: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Columns of objectives and of the other budgets, each with the limits that there are of it: all as
+    `[sense, limit]`, and the first by itself."""
+    count = len(report["objectives"])
+    for place, o in enumerate(report["objectives"]):
         made = {"label": o["name"], "text": o["text"], "unit": o["unit"], "role": OBJECTIVE, "aim": o["sense"]}
-        same = [b for i, b in enumerate(budgets) if i not in limited and b["name"] == o["name"]]
-        limits = {"sense": same[0]["sense"], "limit": same[0]["limit"]} if same else {}
-        yield made | limits
-    for b in (budgets[i] for i in limited):
-        limits = {"sense": b["sense"], "limit": b["limit"]}
-        yield {"label": b["name"], "text": b["text"], "unit": b["unit"], "role": BUDGET, **limits}
+        yield made | _limits([b for b, owner in zip(report["budgets"], owners, strict=True) if owner == place])
+    for i in _own(owners, count):
+        mine = [b for b, owner in zip(report["budgets"], owners, strict=True) if owner == count + i]
+        text = "; ".join(b["text"] for b in mine)
+        yield {"label": mine[0]["name"], "text": text, "unit": mine[0]["unit"], "role": BUDGET, **_limits(mine)}
 
 
-def _limited_only(results: Mapping[str, Any]) -> list[int]:
-    """Which budgets limit a figure that is no objective: of the same name, and the same for every candidate."""
-    report, found = results["report"], []
+def _limits(budgets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if not budgets:
+        return {}
+    limits = [[b["sense"], b["limit"]] for b in budgets]
+    return {"sense": limits[0][0], "limit": limits[0][1], "limits": limits}
+
+
+def _owners(results: Mapping[str, Any]) -> list[int]:
+    """For each budget the place, among objectives and then budgets, of the column that shows its figure: that of the
+    first of the same name which is the same for every candidate."""
+    report, owners = results["report"], list[int]()
     everything = [results["base_figures"], *results["candidates"], *results.get("compared", ())]
+    shown = [(o["name"], [c["values"][j] for c in everything]) for j, o in enumerate(report["objectives"])]
     for i, b in enumerate(report["budgets"]):
-        values = [_limited(b, c["violations"][i]) for c in everything]
-        named = [j for j, o in enumerate(report["objectives"]) if o["name"] == b["name"]]
-        if not any(values == [_short(c["values"][j]) for c in everything] for j in named):
-            found.append(i)
-    return found
+        shown.append((b["name"], [_limited(b, c["violations"][i]) for c in everything]))
+        owners.append(next(j for j, one in enumerate(shown) if one[0] == b["name"] and _same(one[1], shown[-1][1])))
+    return owners
+
+
+def _own(owners: Sequence[int], objectives: int) -> list[int]:
+    """Which budgets have a column of their own."""
+    return [i for i, owner in enumerate(owners) if owner == objectives + i]
+
+
+def _same(some: Sequence[float | None], others: Sequence[float | None]) -> bool:
+    """Whether figures are the same but for last digits, which sums and differences do not agree on."""
+    pairs = zip(some, others, strict=True)
+    return all(a == b if a is None or b is None else math.isclose(a, b, rel_tol=1e-9) for a, b in pairs)
 
 
 def _tell_apart(columns: Sequence[dict[str, Any]]) -> None:
-    """Give columns of one label the setting that they are at, then their role, then a number."""
-    longer: Callable[[Mapping[str, Any]], str]
-    for longer in (_setting, _role):
-        labels = [column["label"] for column in columns]
-        for column in columns:
-            if labels.count(column["label"]) > 1:
-                column["label"] += longer(column)
+    """Give columns of one label what differs between their settings, then their role, then a number."""
+    for label in dict.fromkeys(column["label"] for column in columns):
+        same = [column for column in columns if column["label"] == label]
+        settings = [_setting(column["text"]) for column in same]
+        differ = [k for k in dict.fromkeys(k for s in settings for k in s) if len({s.get(k) for s in settings}) > 1]
+        for column, setting in zip(same, settings, strict=True):
+            told = (setting[k] if k in _BY_ITSELF else f"{k} {setting[k]}" for k in differ if k in setting)
+            column["label"] = " ".join([label, *told])
+    labels = [column["label"] for column in columns]
+    for column in columns:
+        if labels.count(column["label"]) > 1:
+            column["label"] += _role(column)
     seen: list[str] = []
     for column in columns:
         seen.append(column["label"])
@@ -186,9 +216,15 @@ def _tell_apart(columns: Sequence[dict[str, Any]]) -> None:
             column["label"] += f" {seen.count(column['label'])}"
 
 
-def _setting(column: Mapping[str, Any]) -> str:
-    _, at, setting = column["text"].partition(" at ")
-    return f"{at}{setting}"
+def _setting(text: str) -> dict[str, str]:
+    """What the `at {...}` of a line says, of the first where there are several.
+
+    >>> _setting("minimize latency.decode at {hardware: h100, context: 4k}")
+    {'hardware': 'h100', 'context': '4k'}
+    """
+    found = re.search(r" at \{([^{}]*)\}", text)
+    pairs = (part.split(":", 1) for part in found[1].split(",")) if found else ()
+    return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
 
 
 def _role(column: Mapping[str, Any]) -> str:

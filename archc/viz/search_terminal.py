@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ Rows = Sequence[Row]
 SHOWN = 12  # candidates of the front
 MOST_TABLES, MOST_TOLD = 4, 12
 _WIDEST, _HEIGHT = 100, 16
-_DECISIVE = 4  # choices that are told for a figure
+_DECISIVE, _ENOUGH = 4, 30  # choices that are told for a figure; points without which nothing is told of them
 
 
 def show_search(run: Path, *, as_json: bool = False) -> None:
@@ -58,7 +59,8 @@ def print_search(results: Mapping[str, Any], run: str) -> None:
     for line in _binding(scene):
         out.print(wrapped(line, out.width), markup=False)
     out.print()
-    for line in (f"archc best {run} --pick knee -o best.yaml", f"{Path(run) / PAGE} has all of it, to look at"):
+    which = "best" if results.get("rungs") or results.get("sampler") == "mip" else "knee"
+    for line in (f"archc best {run} --pick {which} -o best.yaml", f"{Path(run) / PAGE} has all of it, to look at"):
         out.print(Text(line, "dim", overflow="fold"))
 
 
@@ -137,21 +139,40 @@ def _table(scene: Mapping[str, Any], shown: Rows, columns: Sequence[int]) -> Tab
 
 def _head(label: str) -> str:
     """A label on the lines that it breaks into."""
-    return label.replace(".", ".\n").replace(" at ", "\nat ").replace("[", r"\[")
+    return label.replace(".", ".\n").replace(" ", "\n").replace("[", r"\[")
 
 
 # -- what decides, what binds ------------------------------------------------------------------------------------------
 
 
 def _decisive(scene: Mapping[str, Any]) -> Iterator[str]:
-    """For each objective the choices that explain most of it."""
+    """For each objective the choices that explain most of it, and clearly more than chance: of few points none does."""
+    points = _distinct(scene)
+    if points < _ENOUGH:
+        return
+    clear = [_clear(chance, points) for chance in scene["by_chance"]]
     names = [c["label"] for c in scene["columns"] if c["role"] == CHOICE]
     aims = [c["label"] for c in scene["columns"] if c["role"] == OBJECTIVE]
     for label, shares in zip(aims, scene["importance"], strict=False):
-        ranked = sorted(zip(shares, names, strict=True), key=lambda pair: -pair[0])[:_DECISIVE]
+        kept = [(share, name) for share, name, least in zip(shares, names, clear, strict=True) if share > least]
+        ranked = sorted(kept, key=lambda pair: -pair[0])[:_DECISIVE]
         told = ", ".join(f"{name} {share:.0%}" for share, name in ranked if share >= 0.005)
         if told:
             yield f"what decides {label}: {told}"
+
+
+def _distinct(scene: Mapping[str, Any]) -> int:
+    """How many points the shares are of: those of the sample that differ, or all where it is a part of them."""
+    cloud = scene["cloud"]
+    choices = [column for column, c in zip(cloud["columns"], scene["columns"], strict=True) if c["role"] == CHOICE]
+    seen = len({*zip(*choices, strict=True)})
+    return int(cloud["of"]) if len(cloud["order"]) < cloud["of"] else seen
+
+
+def _clear(chance: float, points: int) -> float:
+    """The share that chance gives a choice in one of some hundred cases: its mean and three standard deviations, the
+    share of a normal figure being beta-distributed."""
+    return float(chance + 3 * math.sqrt(2 * chance * (1 - chance) / (points + 1)))
 
 
 def _binding(scene: Mapping[str, Any]) -> Iterator[str]:

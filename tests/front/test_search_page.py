@@ -141,7 +141,7 @@ def test_rows_are_the_figures_of_the_models_that_are_built(run: Path, scene: dic
     labels = [column["label"] for column in scene["columns"]]
     assert labels == [
         "params.total", "latency.decode", "memory.activation",
-        "memory.resident at {context: 1k, batch: 1}", "memory.resident at {context: 4k, batch: 1}",
+        "memory.resident context 1k", "memory.resident context 4k",
         "d_model", "moe.d_ff", "attention.n_heads",
     ]  # fmt: skip
     for candidate in [*scene["candidates"][::17], {"name": "", **scene["base_row"]}]:

@@ -41,9 +41,9 @@ function drawFront() {
 
 // Limits of budgets, where they are to be seen.
 function limitLines(x, y, [left, top, right, bottom]) {
-  const [limitX, limitY] = [columns[view.x].limit, columns[view.y].limit];
-  const seen = (axis, limit) => limit !== undefined && limit >= axis.low && limit <= axis.high;
-  return [seen(x, limitX) ? `M${x.at(limitX)},${top} V${bottom}` : null, seen(y, limitY) ? `M${left},${y.at(limitY)} H${right}` : null].filter(Boolean).map((d) => shape("path", { d, class: "limit-line" }));
+  const seen = (axis, column) => (column.limits ?? []).map(([, limit]) => limit).filter((limit) => limit >= axis.low && limit <= axis.high);
+  const lines = [...seen(x, columns[view.x]).map((limit) => `M${x.at(limit)},${top} V${bottom}`), ...seen(y, columns[view.y]).map((limit) => `M${left},${y.at(limit)} H${right}`)];
+  return lines.map((d) => shape("path", { d, class: "limit-line" }));
 }
 
 // Whether a value is no farther from the others than leaves them a good part of the picture.

@@ -25,10 +25,10 @@ function figureRow(point, i) {
   return element("tr", { title: column.text }, element("td", {}, breakable(column.label)), element("td", { class: "number strong" }, formatValue(column, value)), element("td", { class: "number quiet" }, formatValue(column, base.row[i])), element("td", { class: "number" }, slack(column, value)));
 }
 
-// What is left to the limit, or by how much it is missed.
+// What is left to the nearest limit, or by how much it is missed.
 function slack(column, value) {
-  if (column.limit === undefined || value === null) return "";
-  const left = column.sense === "<=" ? column.limit - value : value - column.limit;
+  if (column.limits === undefined || value === null) return "";
+  const left = Math.min(...column.limits.map(([sense, limit]) => (sense === "<=" ? limit - value : value - limit)));
   return element("span", { class: left < 0 ? "worse" : "" }, `${left < 0 ? "−" : ""}${formatValue(column, Math.abs(left))}`);
 }
 

@@ -11,7 +11,7 @@ const AXIS_UNITS = {
 
 // A value of a column as archc.viz.search_scene writes it.
 function formatValue(column, value) {
-  if (value === null || value === undefined) return "-";
+  if (value === null || value === undefined || (column.unit === "tokens/s" && value === 0)) return "-";
   if (column.shown) return String(column.shown[column.values.indexOf(value)] ?? "-");
   if (column.unit === "bytes") return formatSize(value);
   if (column.unit === "parameters" || column.unit === "FLOPs") return formatParams(value);
