@@ -52,12 +52,13 @@ def read_results(folder: Path) -> Mapping[str, Any]:
         raise ArchcError(f"{folder}: a search was begun here and is not finished: {again} goes on with it")
     try:
         stored: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if begun.is_file():
+            raise ArchcError(
+                f"{file}: damaged ({error}): {again} writes it anew, from the trials that are there"
+            ) from None
         wanted = f"not the folder of a finished search (`archc search FILE -o {folder}`)"
         raise ArchcError(f"{folder}: {wanted}: {error}") from None
-    except ValueError as error:
-        wanted = f"{again} writes it anew, from the trials that are there" if begun.is_file() else "search again"
-        raise ArchcError(f"{file}: damaged ({error}): {wanted}") from None
     if not isinstance(stored, dict) or stored.get("archc_search_results") != VERSION:
         raise ArchcError(f"{file}: written by another version of archc: search again")
     return stored
