@@ -67,6 +67,8 @@ def test_a_recipe_carries_the_scores_of_the_search(weighted: Path, monkeypatch: 
     assert f'importance: "{weighted}/scored/importance.safetensors"' in text and "by=" not in text
     made = load_recipe(weighted / "recipe.yaml")
     assert made.importance == weighted / "scored/importance.safetensors"
+    done = CliRunner().invoke(app, ["compress", "ckpt", "--recipe", "recipe.yaml", "-o", "scored-cut"])
+    assert done.exit_code == 0, done.output
     assert "by=weight_norm" in recipe_of(weighted / "scored", "--by", "weight_norm")
     assert "importance:" not in recipe_of(weighted / "scored", "--by", "random")
 
