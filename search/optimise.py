@@ -14,7 +14,7 @@ from archc.search.figures import Figure, Meter
 from archc.search.ladder import Cache, Candidate, Pruned, Report, Scorer, scored
 from archc.search.samplers import Proposal, Proposals
 from archc.search.space import Space
-from archc.search.study import abandoned, begin, fail, finish, prune
+from archc.search.study import WORKER, abandoned, begin, fail, finish, prune
 
 
 def optimise(
@@ -39,7 +39,7 @@ def optimise(
     the study's pruner hears of theirs on the way; a candidate that one cannot score is a failed trial with its cause,
     and counts."""
     waiting: list[Point] = []
-    while sum(1 for _ in counted(study)) < trials:
+    while sum(1 for _ in counted(study)) + _running(study, alive) < trials:
         waiting += abandoned(study, alive)
         proposals.hear(study.get_trials(deepcopy=False))
         proposed = Proposal(waiting.pop(0), fits=True, notes={}) if waiting else proposals.next()
@@ -60,6 +60,12 @@ def optimise(
         else:
             finish(study, trial, budgets, [v for v in values if v is not None], over)
         tell(study.trials[trial.number])
+
+
+def _running(study: Any, alive: Callable[[str], bool]) -> int:
+    """Trials that other workers, who live, are at."""
+    running = (t for t in study.get_trials(deepcopy=False) if t.state.name == "RUNNING")
+    return sum(alive(str(t.user_attrs.get(WORKER, ""))) for t in running)
 
 
 def _scores(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from archc.search.sweep import projected
 
 # Name -> Optuna's class, and what it is given unless the search file says otherwise. Always explicit: Optuna's own
 # defaults have changed between versions.
+SINGLE = ("cma-es",)  # samplers of one objective
 SAMPLERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "tpe": ("TPESampler", {"multivariate": True, "constant_liar": True}),
     "nsga2": ("NSGAIISampler", {"population_size": 20}),
@@ -68,6 +70,10 @@ def make_sampler(name: str, options: Mapping[str, Any], space: Space, seed: int)
 
 def _made(what: str, name: str, cls: Any, options: Mapping[str, Any]) -> Any:
     """An object of Optuna's, its warnings that something is experimental left unsaid."""
+    known = inspect.signature(cls).parameters
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"option of {what} `{name}`", option, known)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -102,7 +108,10 @@ class Proposals:
 
     def next(self) -> Proposal:
         """The sampler's next point, moved into the budgets."""
-        asked = self.study.ask(self.distributions)
+        try:
+            asked = self.study.ask(self.distributions)
+        except (ImportError, ValueError) as error:  # what a sampler finds out when it is asked at last
+            raise SearchError(f"the sampler proposes nothing: {error}") from error
         point = {c.name: decoded(c, asked.params[c.name]) for c in self.space.choices}
         notes = dict(self.study.trials[asked.number].system_attrs)
         self.study.tell(asked, state=_failed())  # it is heard of again as the trial that it becomes

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archc.ir.arrange import arranged
+from archc.ir.dims import Dim
 from archc.ir.graph import LAYERS, Graph
 from archc.kernels.errors import SearchError
 from archc.passes.drop_layers import DropLayers
@@ -154,7 +155,12 @@ class Space:
         if within is not self:
             return within.build(point)
         sizes = {name: s for c in self._all(Size) for name, s in c.resized(point[c.name]).items()}
-        graph = self._without(point).with_dims(lambda d: dataclasses.replace(d, size=sizes.get(d.name, d.size)))
+
+        def sized(dim: Dim) -> Dim:
+            within = sized(dim.within) if dim.within else None
+            return dataclasses.replace(dim, size=sizes.get(dim.name, dim.size), within=within)
+
+        graph = self._without(point).with_dims(sized)
         order = self._order(graph, point)
         return arranged(graph, LAYERS, [(block, block) for block in order]) if order else graph
 

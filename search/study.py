@@ -6,7 +6,9 @@ constraints (`trial.constraints`, Optuna 5) and, since the dashboard does not sh
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +21,7 @@ from archc.search.choices import Choice, Option
 from archc.search.space import Space
 
 FINGERPRINT, WORKER = "archc:search", "worker"
+STALE_S = 5  # after which a lock that a killed process held is taken: it is held for milliseconds
 CONSTRAINT = "constraints:"  # Optuna's own key of a named constraint
 
 
@@ -26,18 +29,21 @@ def open_storage(where: str | Path) -> Any:
     """A journal file by its path, a database by its URL. Raises SearchError where it cannot be opened."""
     import optuna
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
     if isinstance(where, Path):
         where.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(where)))
+        # Optuna's lock is a link to the file; of a relative path it dangles, and one that a killed process leaves stays.
+        file = str(where.resolve())
+        return JournalStorage(JournalFileBackend(file, JournalFileSymlinkLock(file, grace_period=STALE_S)))
     try:
         return optuna.storages.get_storage(where)
     except ImportError as error:  # the driver of a database
         hint = "pip install 'archc[postgresql]' has PostgreSQL's"
         raise SearchError(f"{_unsecret(where)}: its driver is not installed ({error}): {hint}") from error
     except Exception as error:  # SQLAlchemy's own, of many kinds
-        raise SearchError(f"{_unsecret(where)}: cannot be opened as a storage of studies: {error}") from error
+        cause = str(error).partition("\n")[0]
+        raise SearchError(f"{_unsecret(where)}: cannot be opened as a storage of studies: {cause}") from error
 
 
 def _unsecret(url: str) -> str:
@@ -49,10 +55,13 @@ def _unsecret(url: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
-def open_study(storage: Any, name: str, objectives: Sequence[Objective], fingerprint: str, pruner: Any = None) -> Any:
+def open_study(
+    storage: Any, name: str, objectives: Sequence[Objective], fingerprint: Mapping[str, str], pruner: Any = None
+) -> Any:
     """The study, which prunes nothing without a `pruner`, made where it is not there.
 
-    Raises SearchError where the storage holds another one of that name."""
+    `fingerprint` identifies the search, part by part. Raises SearchError where the storage holds another one of that
+    name, and says in which parts it differs."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -66,13 +75,21 @@ def open_study(storage: Any, name: str, objectives: Sequence[Objective], fingerp
     )
     stored = study.user_attrs.get(FINGERPRINT)
     if stored is None and not study.trials:
-        study.set_user_attr(FINGERPRINT, fingerprint)
+        study.set_user_attr(FINGERPRINT, dict(fingerprint))
         with warnings.catch_warnings():  # said to be experimental
             warnings.simplefilter("ignore")
             study.set_metric_names([_metric(o) for o in objectives])
     elif stored != fingerprint:
-        raise SearchError(f"the storage holds another study `{name}`, of another search: choose another name or folder")
+        before = stored if isinstance(stored, dict) else {}
+        other = [part for part in fingerprint if before.get(part) != fingerprint[part]]
+        told = f"of other {', '.join(other)}" if before else "of another search"
+        raise SearchError(f"the storage holds another study `{name}`, {told}: choose another name or folder")
     return study
+
+
+def fingerprinted(parts: Mapping[str, Any]) -> dict[str, str]:
+    """What identifies a search, a hash of each part."""
+    return {part: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16] for part, value in parts.items()}
 
 
 def record(

@@ -2,7 +2,8 @@
 
 All of a small space, and of a large one a low-discrepancy sample (Sobol 1967; scipy's, scrambled by the seed). A
 candidate that breaks a budget is moved until it keeps all of them, along the line to the smallest or the largest
-candidate, as little as the steps of the space allow: budgets propose, they do not only reject.
+candidate, as little as the steps of the space allow: budgets propose, they do not only reject. At the end the front's
+neighbours are measured while that makes it better.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from archc.search.budgets import Budget, Measured, Objective, measured, violations
+from archc.search.budgets import Budget, Measured, Objective, losses, measured, violations
 from archc.search.figures import Meter
+from archc.search.front import front
 from archc.search.space import Space
 
 Ranks = npt.NDArray[np.int64]  # [candidates, choices]: positions in each choice's values
 STEPS = 32  # places that are tried on the way of a candidate into the budgets
+_PAIRED = 12  # choices up to which neighbours go up in one and down in another too
 BLOCK = 4096  # candidates that are measured at once
 
 
@@ -28,7 +31,8 @@ class Swept:
     was moved, and after.
 
     `order` [candidates] counts proposals from 0: the first that came to each. Before any was moved, each budget was
-    broken by `broken` [budgets] proposals, and by `alone` of them no other budget was."""
+    broken by `broken` [budgets] proposals, and by `alone` of them no other budget was. Beside the
+    proposals, `refined` neighbours of the front were found within the budgets."""
 
     found: Measured
     proposed: int
@@ -38,6 +42,7 @@ class Swept:
     order: npt.NDArray[np.int64]
     broken: npt.NDArray[np.int64]
     alone: npt.NDArray[np.int64]
+    refined: int = 0
 
 
 def sweep(
@@ -73,8 +78,70 @@ def sweep(
         parts.append(block)
         found.append(measured(meter, budgets, objectives, space.at(block)))
         tell(found[-1], int((~outside).sum()))
+    refined = 0
+    if not whole:
+        for block, made in _refined(space, meter, budgets, objectives, parts, found, candidates, seed):
+            refined += len(block)
+            parts.append(block)
+            found.append(made)
+            tell(made, 0)
     _, first = np.unique(np.concatenate(parts), axis=0, return_index=True)
-    return Swept(_joined(found).at(first), len(ranks), at_once, at_once + after, whole, first, broken, alone)
+    return Swept(_joined(found).at(first), len(ranks), at_once, at_once + after, whole, first, broken, alone, refined)
+
+
+def _refined(
+    space: Space,
+    meter: Meter,
+    budgets: Sequence[Budget],
+    objectives: Sequence[Objective],
+    parts: Sequence[Ranks],
+    found: Sequence[Measured],
+    most: int,
+    seed: int,
+) -> Iterator[tuple[Ranks, Measured]]:
+    """Neighbours of the front that are within the budgets, round by round, while some of them are on a new front.
+
+    `parts` and `found` are what is there, and grow as the caller adds to them; `most` are measured in all."""
+    rng = np.random.default_rng(seed)
+    seen = {row.tobytes() for part in parts for row in part}
+    here, at = _joined(found), np.concatenate(parts)
+    on = _front(objectives, here)
+    new = on
+    while len(new) and most > 0:
+        around = _neighbours(space, at[new])
+        around = around[[i for i, row in enumerate(around) if row.tobytes() not in seen]]
+        around = rng.permutation(around)[: min(most, 4 * BLOCK)]
+        seen |= {row.tobytes() for row in around}
+        most -= len(around)
+        if not len(around):
+            return
+        made = measured(meter, budgets, objectives, space.at(around))
+        fits = np.flatnonzero(made.feasible)
+        yield around[fits], made.at(fits)
+        # Only what is on the front can be on the next one.
+        here, at = _joined([here.at(on), made.at(fits)]), np.concatenate([at[on], around[fits]])
+        before, on = len(on), _front(objectives, here)
+        new = on[on >= before]
+
+
+def _front(objectives: Sequence[Objective], found: Measured) -> npt.NDArray[np.int64]:
+    """What is on the front, of what is within the budgets."""
+    fits = np.flatnonzero(found.feasible)
+    made: npt.NDArray[np.int64] = fits[front(losses(objectives, found.values[:, fits]))]
+    return made
+
+
+def _neighbours(space: Space, ranks: Ranks) -> Ranks:
+    """Candidates one step away in one choice, or up in one and down in another, each once."""
+    count = len(space.choices)
+    ones = np.eye(count, dtype=np.int64)
+    steps = [ones, -ones]
+    if count <= _PAIRED:
+        steps += [(ones[:, None] - ones[None])[~np.eye(count, dtype=np.bool_)]]
+    moved = (ranks[:, None] + np.concatenate(steps)[None]).reshape(-1, count)
+    sizes = np.array([len(c.values) for c in space.choices])
+    inside = ((moved >= 0) & (moved < sizes)).all(axis=1)
+    return np.unique(space.settled(moved[inside]), axis=0)
 
 
 def projected(
@@ -110,6 +177,8 @@ def _sample(space: Space, count: int, seed: int) -> Ranks:
         int(count - 1).bit_length()
     )
     ranks: Ranks = np.minimum((drawn[:count] * sizes).astype(np.int64), sizes - 1)
+    ends = np.stack([np.zeros_like(sizes), sizes - 1])  # the smallest and the largest, which no sample has
+    ranks[: len(ends)] = ends[:count]
     return ranks
 
 

@@ -97,5 +97,6 @@ def scores_for(source: Path | Measuring | None, base: Path, folder: Path) -> Pat
         )
     file = folder / SCORES
     if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
         save_scores(file, measured(base, source))
     return file

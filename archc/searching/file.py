@@ -15,11 +15,13 @@ from archc.compress.sections import read_importance
 from archc.importance.files import load_scores
 from archc.importance.measuring import Measuring
 from archc.ir.graph import Graph
+from archc.kernels.errors import SpecError
 from archc.passes import Pass
 from archc.passes.scores import Scores
 from archc.resolve import load
 from archc.search.budgets import Budget, Objective
 from archc.search.figures import Score
+from archc.search.samplers import PRUNERS, SAMPLERS, SINGLE, make_pruner, make_sampler
 from archc.search.space import Space
 from archc.searching.reading import SWEEP, Reader, beside
 from archc.searching.rungs import RungOptions
@@ -78,7 +80,7 @@ def load_search(file: Path, *, folder: Path | None = None) -> SearchFile:
     """The search in a YAML file, what it names relative to `folder`, else to the file's.
 
     Raises SpecErrors with everything that is wrong with it."""
-    folder = folder or file.parent
+    folder = (folder or file.parent).resolve()  # the same search, from wherever it is named
     node, errors = read_yaml(file)
     checked, more = validate(node, record_model(SearchFile, WALKED, UNSAID))
     top: Any = checked
@@ -90,8 +92,6 @@ def load_search(file: Path, *, folder: Path | None = None) -> SearchFile:
     given: dict[str, Any] = {name: getattr(top, name) for name in _PLAIN}
     given["budgets"] = reader.all(node.child("budgets"), "budgets", reader.budget)
     given["rungs"] = rungs = reader.all(node.child("rungs"), "rungs", reader.rung)
-    if graph is not None:
-        reader.check_rungs(node.child("rungs"), rungs, base)
     given["sampler"], given["options"] = reader.sampler(node.child("sampler"))
     given["objectives"] = _objectives(reader, node, rungs, given["sampler"])
     given["pruner"], given["pruner_options"] = reader.pruner(node.child("pruner"), rungs, given["objectives"])
@@ -101,16 +101,36 @@ def load_search(file: Path, *, folder: Path | None = None) -> SearchFile:
     given["importance"], unread = read_importance(node.child("importance"), folder)
     given["passes"] = passes = _passes(reader, node.child("passes"), folder)
     reader.errors += unread
+    if graph is not None:
+        reader.check_rungs(node.child("rungs"), rungs, base, scored=given["importance"] is not None)
     reader.target(node.child("target"))
     space = None
     if graph is not None and passes is not None:
         scores = _scores(reader, node, given["importance"], graph)
         space, wrong = read_space(node, graph, ranking, passes, scores)
         reader.errors += wrong
+    if space is not None:
+        _check_sampler(reader, node, given, space)
     if reader.errors or space is None:
         raise in_order(reader.errors)
     source = file.read_text(encoding="utf-8")
     return SearchFile(**given, base=base, space=space, source=source, folder=folder.resolve())
+
+
+def _check_sampler(reader: Reader, node: Node, given: Mapping[str, Any], space: Space) -> None:
+    """Note what the sampler and the pruner do not take, and fields that mean nothing with this sampler."""
+    name, at, pruner = given["sampler"], node.child("sampler"), node.child("pruner")
+    if name in SAMPLERS and at is not None:
+        reader.tried(at, lambda: make_sampler(name, given["options"], space, given["seed"]))
+        if name in SINGLE and len(given["objectives"]) > 1:
+            reader.errors.append(at.error(f"`{name}` takes one objective, and there are {len(given['objectives'])}"))
+    if given["pruner"] in PRUNERS and pruner is not None:
+        reader.tried(pruner, lambda: make_pruner(given["pruner"], given["pruner_options"]))
+    idle = ("trials", "workers") if name == SWEEP else ("candidates",)
+    for field_name in idle:
+        if field_name in node.value:
+            told = "is of a sampler of Optuna's, and this is a sweep" if name == SWEEP else "is of a sweep"
+            reader.errors.append(SpecError(node.value[field_name].key_at, f"`{field_name}` {told}"))
 
 
 def _objectives(reader: Reader, node: Node, rungs: tuple[RungOptions, ...], sampler: str) -> tuple[Objective, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from archc.kernels.errors import ArchcError
+from archc.kernels.errors import ArchcError, SearchError
 from archc.outfile import write_whole
 
 STUDY, RESULTS, FILE, PAGE = "study.log", "results.json", "search.yaml", "report.html"
@@ -18,6 +19,16 @@ VERSION = 2
 def is_search(folder: Path) -> bool:
     """Whether a search was begun in it."""
     return (folder / STUDY).is_file() or ((folder / RESULTS).is_file() and (folder / FILE).is_file())
+
+
+def check_folder(folder: Path, name: str) -> None:
+    """Raise SearchError for a folder that is none, and one of a search of another name."""
+    if folder.exists() and not folder.is_dir():
+        raise SearchError(f"{folder}: is no folder: a search has one of its own")
+    file = folder / FILE
+    found = re.search(r"^name:\s*(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE) if file.is_file() else None
+    if found and found[1].strip("\"'") != name:
+        raise SearchError(f"{folder}: holds the search `{found[1]}`: choose another folder for `{name}`")
 
 
 def results_text(results: Mapping[str, Any]) -> str:

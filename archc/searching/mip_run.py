@@ -6,8 +6,6 @@ library -> costs by arithmetic -> scores measured (cached) -> k best by HiGHS ->
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,10 +29,10 @@ from archc.search.mip import Chosen, Problem, k_best, solve
 from archc.search.mip_local import improve
 from archc.search.node_sums import figure_value, node_sum
 from archc.search.report import report
-from archc.search.study import open_storage, open_study, record
+from archc.search.study import fingerprinted, open_storage, open_study, record
 from archc.search.sweep import Swept
 from archc.searching.base import scores_for
-from archc.searching.folder import FILE, STUDY, write_results
+from archc.searching.folder import FILE, STUDY, check_folder, write_results
 from archc.searching.mip_file import MipFile
 from archc.searching.mip_found import Combination, FoundMip, objectives, tallies, tally
 from archc.searching.parent import Parent, identity_of
@@ -50,6 +48,7 @@ def run_mip(search: MipFile, folder: Path) -> FoundMip:
     clock = _Clock()
     library, excluded = _loaded(search)
     solve(library.problem(search.budgets, lambda one: 0.0))  # so that budgets that nothing satisfies are told at once
+    check_folder(folder, search.name)
     folder.mkdir(parents=True, exist_ok=True)
     study = open_study(open_storage(folder / STUDY), search.name, objectives(search), fingerprint(search))
     write_whole(folder / FILE, search.source)
@@ -192,15 +191,18 @@ def _ruler(search: MipFile, library: Library, folder: Path) -> tuple[Ruler, Path
     return Ruler(parent, search.sampler.metric, ScoreFiles.shared(), tuple(passes)), scores
 
 
-def fingerprint(search: MipFile) -> str:
-    """What identifies a search in its storage."""
-    told: Sequence[Any] = (
-        search.library.graph.hash,
-        [[(r.variant.name, str(r.pipeline)) for r in options] for options in search.library.layers],
-        [str(b) for b in search.budgets],
-        [repr(search.sampler), repr(search.calibration), repr(search.importance), search.target, search.tp],
-    )
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+def fingerprint(search: MipFile) -> dict[str, str]:
+    """What identifies a search in its storage, part by part."""
+    told: Mapping[str, Any] = {
+        "base": search.library.graph.hash,
+        "library": [[(r.variant.name, str(r.pipeline)) for r in options] for options in search.library.layers],
+        "budgets": [str(b) for b in search.budgets],
+        "sampler": repr(search.sampler),
+        "calibration": repr(search.calibration),
+        "importance": repr(search.importance),
+        "target": [search.target, search.tp],
+    }
+    return fingerprinted(told)
 
 
 # -- what was measured -------------------------------------------------------------------------------------------------

@@ -123,12 +123,12 @@ class Reader:
         self.errors += errors
         return None if made is None else made.below(self.folder)
 
-    def check_rungs(self, node: Node | None, rungs: Sequence[RungOptions], base: str) -> None:
+    def check_rungs(self, node: Node | None, rungs: Sequence[RungOptions], base: str, *, scored: bool) -> None:
         """Note what rungs say they cannot do with a base, where all could be read."""
         nodes = node.value if node is not None else ()
         if len(nodes) == len(rungs):
             for i, (at, rung) in enumerate(zip(nodes, rungs, strict=True)):
-                self.tried(at, lambda i=i, rung=rung: rung.check(base, rungs[:i]))  # type: ignore[misc]
+                self.tried(at, lambda i=i, rung=rung: rung.check(base, rungs[:i], scored=scored))  # type: ignore[misc]
 
     def sampler(self, node: Node | None) -> tuple[str, Mapping[str, Any]]:
         """A name, or a name with options."""

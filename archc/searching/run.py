@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ from archc.search.ladder import Rung, climb, scored
 from archc.search.optimise import counted
 from archc.search.report import report
 from archc.search.samplers import make_pruner
-from archc.search.study import open_storage, open_study, record
+from archc.search.study import fingerprinted, open_storage, open_study, record
 from archc.search.sweep import Swept, sweep
 from archc.searching.base import Base
 from archc.searching.compared import Compared, compared
 from archc.searching.file import SearchFile, load_search
-from archc.searching.folder import FILE, STUDY, VERSION, write_results
+from archc.searching.folder import FILE, STUDY, VERSION, check_folder, is_search, write_results
 from archc.searching.live import Live, RungWatch, SweepWatch, TrialWatch
 from archc.searching.reading import SWEEP
 from archc.searching.target import Excluded, refused, restricted
@@ -66,6 +65,7 @@ class Found:
     report: Mapping[str, Any]
     excluded: tuple[Excluded, ...] = ()
     compared: tuple[Compared, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What `archc best` and the report need, as plain data."""
@@ -79,6 +79,7 @@ class Found:
             "proposed": self.swept.proposed,
             "feasible_at_once": self.swept.feasible_at_once,
             "feasible": self.swept.feasible,
+            "refined": self.swept.refined,
             "space": self.search.space.size,
             "whole": self.swept.whole,
             "seconds": round(self.seconds, 3),
@@ -90,6 +91,7 @@ class Found:
             "target": self.search.target,
             "excluded": [{"what": one.what, "why": one.why} for one in self.excluded],
             "compared": [one.to_json() for one in self.compared],
+            "notes": list(self.notes),
             "report": self.report,
         }
 
@@ -99,14 +101,18 @@ def run_search(search: SearchFile, folder: Path) -> Found:
 
     Raises SearchError where no candidate is within the budgets, and where the folder holds another search."""
     began = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder, search.name)
     search, excluded = _loadable(search)
+    if is_search(folder):
+        _study(search, folder)  # another search's folder is refused before anything is done
+    meter, base, rungs = _tools(search, folder)
+    swept = _swept(search, meter) if search.sampler == SWEEP else None
+    if swept is not None and not swept.found.feasible.any():  # nothing is written
+        raise SearchError(nothing_fits(search, swept.found))
+    folder.mkdir(parents=True, exist_ok=True)
     study = _study(search, folder)
     write_whole(folder / FILE, search.source)
-    meter, base, rungs = _tools(search, folder)
-    if search.sampler == SWEEP:
-        swept = _swept(search, meter)
-    else:
+    if swept is None:
         before = list(counted(study))
         with (
             side_by_side(search.workers, folder, search.folder),
@@ -130,8 +136,9 @@ def run_search(search: SearchFile, folder: Path) -> Found:
     beside = compared(
         search.compare, search.budgets, search.objectives, [c.name for c in candidates], [c.values for c in candidates]
     )
+    failures = tuple(failed_trials(study)) + tuple(failed_rungs(candidates))
     seconds = time.monotonic() - began
-    made = Found(search, swept, candidates, itself, name, top, seconds, told, (*excluded, *more), beside)
+    made = Found(search, swept, candidates, itself, name, top, seconds, told, (*excluded, *more), beside, failures)
     write_results(folder, made.to_json())
     return made
 
@@ -158,6 +165,31 @@ def _selected(
     if name not in [c.name for c in candidates if c.on_front]:
         name = candidates[0].name
     return candidates, name, feasible[chosen[:count]], excluded
+
+
+def failed_trials(study: Any) -> Iterator[str]:
+    """How many trials failed, and of what most."""
+    trials = list(counted(study))
+    causes = Counter(t.user_attrs["error"] for t in trials if "error" in t.user_attrs)
+    if causes:
+        cause, times = causes.most_common(1)[0]
+        yield f"{causes.total():,} of {len(trials):,} trials failed, {times:,} of them: {_line(cause)}"
+
+
+def failed_rungs(candidates: Sequence[Candidate]) -> Iterator[str]:
+    """How many candidates each rung could not score, and of what most."""
+    causes: dict[str, Counter[str]] = {}
+    for candidate in candidates:
+        for rung, cause in candidate.failed.items():
+            causes.setdefault(rung, Counter())[cause] += 1
+    for rung, found in causes.items():
+        cause, times = found.most_common(1)[0]
+        yield f"{found.total():,} candidates could not be scored by `{rung}`, {times:,} of them: {_line(cause)}"
+
+
+def _line(cause: str) -> str:
+    """The first line of a message."""
+    return cause.partition("\n")[0]
 
 
 def nothing_scored(study: Any) -> str:
@@ -299,22 +331,28 @@ def nothing_fits(search: SearchFile, found: Measured) -> str:
     return f"no candidate is within the budgets. The closest ({point}): {told}"
 
 
-def fingerprint(search: SearchFile) -> str:
-    """What identifies a search in its storage: base, space, budgets, objectives, seed."""
-    told: Sequence[Any] = (
-        search.space.graph.hash,
-        [(c.name, c.values, getattr(c, "order", ()), repr(getattr(c, "meanings", ()))) for c in search.space.choices],
-        [str(one) for one in search.passes],
-        sorted((name, c.on, c.values) for name, c in search.space.conditions.items()),
-        [str(b) for b in search.budgets],
-        [str(o) for o in search.objectives],
-        search.seed,
-        [search.candidates, search.keep] if search.sampler == SWEEP else [search.sampler, dict(search.options)],
-        [search.pruner, dict(search.pruner_options)],
-        [repr(rung) for rung in search.rungs],
-        [search.by, repr(search.importance)],
-    )
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+def fingerprint(search: SearchFile) -> dict[str, str]:
+    """What identifies a search in its storage, part by part."""
+    sampled = [search.candidates, search.keep] if search.sampler == SWEEP else [search.sampler, dict(search.options)]
+    told: Mapping[str, Any] = {
+        "base": search.space.graph.hash,
+        "space": [
+            [
+                (c.name, c.values, getattr(c, "order", ()), repr(getattr(c, "meanings", ())))
+                for c in search.space.choices
+            ],
+            sorted((name, c.on, c.values) for name, c in search.space.conditions.items()),
+            [str(one) for one in search.passes],
+        ],
+        "budgets": [str(b) for b in search.budgets],
+        "objectives": [str(o) for o in search.objectives],
+        "seed": search.seed,
+        "sampler": [*sampled, search.pruner, dict(search.pruner_options)],
+        "rungs": [repr(rung) for rung in search.rungs],
+        "importance": [search.by, repr(search.importance)],
+        "target": [search.target, search.tp],
+    }
+    return fingerprinted(told)
 
 
 def _candidate(name: str, of: Measured, at: int, *, on_front: bool) -> Candidate:

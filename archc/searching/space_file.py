@@ -29,6 +29,7 @@ from archc.searching.around import (
     with_options,
     with_path,
 )
+from archc.spec.change import field_of
 from archc.spec.load import spec_ops
 from archc.units import parse_count
 from archc.yamlfile import Node, shown
@@ -238,7 +239,11 @@ class _SpaceReader:
                 kinds = {op_kind for op_kind in spec_ops() if any(n.op.kind == op_kind for n in self.around.base.nodes)}
                 raise UnknownName("kind of layer or field of a spec", at.kind, {*error.known, *kinds}) from None
             raise UnknownName(error.kind, error.name, {*error.known, *roles}) from None
-        return _option(entry, made.index(spec) if spec in made else -1)
+        if spec in made or not entry.numbers:
+            return _option(entry, made.index(spec) if spec in made else -1)
+        at = where(entry.path)
+        own = field_of(spec, at.kind, at.fields)
+        return replace(_option(entry, -1), had=own if type(own) is int else -1)
 
     # -- conditions ----------------------------------------------------------------------------------------------------
 

@@ -30,9 +30,11 @@ def with_field(spec: Spec, kind: str, path: Sequence[str], value: Any, layers: S
     """
     if not kind:
         return _model_field(spec, path, value)
-    if not any(block.kind == kind for block in spec.layers):
-        raise UnknownName(f"kind of layer in `{spec.name}`", kind, {block.kind for block in spec.layers})
-    chosen = layers or range(len(spec.layers))
+    chosen = [i for i in layers or range(len(spec.layers)) if i < len(spec.layers)]
+    kinds = {spec.layers[i].kind for i in chosen}
+    if kind not in kinds:
+        where = f"layers {', '.join(map(str, layers))} of `{spec.name}`" if layers else f"`{spec.name}`"
+        raise UnknownName(f"kind of layer in {where}", kind, kinds)
     changed = tuple(
         _block_field(block, path, value) if block.kind == kind and i in chosen else block
         for i, block in enumerate(spec.layers)
@@ -42,6 +44,14 @@ def with_field(spec: Spec, kind: str, path: Sequence[str], value: Any, layers: S
         mtp_layers = (_block_field(b, path, value) if b.kind == kind else b for b in mtp.layers)
         mtp = replace(mtp, layers=tuple(mtp_layers))
     return replace(spec, layers=changed, mtp=mtp)
+
+
+def field_of(spec: Spec, kind: str, path: Sequence[str]) -> Any:
+    """The value of a field in the first block of a kind; None where there is none."""
+    found: Any = next((block.fields for block in spec.layers if block.kind == kind), None)
+    for name in path:
+        found = getattr(found, name, None)
+    return found
 
 
 def _block_field(block: Block, path: Sequence[str], value: Any) -> Block:

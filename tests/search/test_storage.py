@@ -107,7 +107,7 @@ def test_workers_run_trials_side_by_side(tmp_path: Path) -> None:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Iterator[Any]:
-    yield open_study(open_storage(tmp_path / "study.log"), "small", [Objective(Score("s"), "minimize")], "x")
+    yield open_study(open_storage(tmp_path / "study.log"), "small", [Objective(Score("s"), "minimize")], {"all": "x"})
 
 
 def test_a_worker_of_another_machine_is_dead_when_it_is_silent(study: Any) -> None:
@@ -160,7 +160,7 @@ class Nothing:
 def test_a_pruner_stops_what_is_worse_than_the_median(tmp_path: Path) -> None:
     search, aims = search_file(tmp_path), [Objective(Score("steps"), "minimize")]
     pruner = make_pruner("median", {"n_startup_trials": 3})
-    study = open_study(open_storage(tmp_path / "study.log"), "small", aims, "x", pruner)
+    study = open_study(open_storage(tmp_path / "study.log"), "small", aims, {"all": "x"}, pruner)
     meter, scorer = Meter(search.space), Steps()
     sampler = make_sampler("random", {}, search.space, 0)
     optimise(
@@ -188,7 +188,7 @@ def test_every_pruner_can_be_made_and_options_are_checked() -> None:
     given = {"threshold": {"upper": 3.0}, "patient": {"patience": 2}}
     for name in PRUNERS:
         assert make_pruner(name, given.get(name, {})) is not None
-    with pytest.raises(SearchError, match=r"pruner `median`: .*nope"):
+    with pytest.raises(ArchcError, match=r"unknown option of pruner `median` `nope`: known are .*n_startup_trials"):
         make_pruner("median", {"nope": 1})
 
 

@@ -33,8 +33,9 @@ class RungOptions:
         """The same, files relative to the folder of the search file."""
         return self
 
-    def check(self, base: str, before: Sequence[RungOptions]) -> None:
-        """Raise ArchcError where it cannot score candidates of a base, after the rungs `before`."""
+    def check(self, base: str, before: Sequence[RungOptions], *, scored: bool) -> None:
+        """Raise ArchcError where it cannot score candidates of a base after the rungs `before`; `scored` says whether
+        there is importance of the base."""
 
     def scorer(self, base: Base, folder: Path, before: Scorer | None) -> Scorer:
         """The scorer over a base, which may write below the run's folder; `before` is that of the rung below."""

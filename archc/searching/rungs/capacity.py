@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,10 @@ class CapacityLost(RungOptions):
         default_factory=lambda: {"params.active": 1.0}
     )
     context: Annotated[int, Gt(0), Doc("tokens, of figures that depend on them")] = 4096
+
+    def check(self, base: str, before: Sequence[RungOptions], *, scored: bool) -> None:
+        for name in self.of:
+            Figure(name, Setting(Workload.of(context=self.context)))
 
     def scorer(self, base: Base, folder: Path, before: Scorer | None) -> Scorer:
         return _Capacity(self, base)

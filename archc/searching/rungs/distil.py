@@ -33,7 +33,7 @@ class Distil(RungOptions):
     def below(self, folder: Path) -> Self:
         return replace(self, recipe=str(folder / self.recipe))
 
-    def check(self, base: str, before: Sequence[RungOptions]) -> None:
+    def check(self, base: str, before: Sequence[RungOptions], *, scored: bool) -> None:
         from archc.train.recipe_load import load_recipe
 
         load_recipe(Path(self.recipe), [f"model={base}", *self.laid_over(base)])

@@ -32,7 +32,7 @@ class Evaluate(RungOptions):
     def below(self, folder: Path) -> Self:
         return replace(self, text=tuple(str(folder / place) for place in self.text))
 
-    def check(self, base: str, before: Sequence[RungOptions]) -> None:
+    def check(self, base: str, before: Sequence[RungOptions], *, scored: bool) -> None:
         if not any(one.trains for one in before):
             check_weights(self.name, base)
 

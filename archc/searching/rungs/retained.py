@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,10 @@ class RetainedImportance(RungOptions):
     proxy: ClassVar[bool] = True
 
     by_layer: Annotated[str, Doc("the estimator of layers; where none is told they count by their parameters")] = ""
+
+    def check(self, base: str, before: Sequence[RungOptions], *, scored: bool) -> None:
+        if not scored:
+            raise SearchError("`retained` needs scores of the base: give the search file `importance`")
 
     def scorer(self, base: Base, folder: Path, before: Scorer | None) -> Scorer:
         return _Retained(self, base)

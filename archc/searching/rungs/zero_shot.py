@@ -22,7 +22,7 @@ class ZeroShot(Sampling, RungOptions):
     def below(self, folder: Path) -> Self:
         return Sampling.below(self, folder)
 
-    def check(self, base: str, before: Sequence[RungOptions]) -> None:
+    def check(self, base: str, before: Sequence[RungOptions], *, scored: bool) -> None:
         check_weights(self.name, base)
 
     def scorer(self, base: Base, folder: Path, before: Scorer | None) -> Scorer:
