@@ -33,7 +33,7 @@ def open_storage(where: str | Path) -> Any:
 
     if isinstance(where, Path):
         where.parent.mkdir(parents=True, exist_ok=True)
-        # Optuna's lock is a link to the file; of a relative path it dangles, and one that a killed process leaves stays.
+        # Optuna's lock is a link to the file: of a relative path it dangles, and is never taken from a killed process.
         file = str(where.resolve())
         return JournalStorage(JournalFileBackend(file, JournalFileSymlinkLock(file, grace_period=STALE_S)))
     try:
