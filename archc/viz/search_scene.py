@@ -73,7 +73,8 @@ def told(results: Mapping[str, Any]) -> Iterator[str]:
     how = "all there are" if results["whole"] else f"of {results['space']:,}"
     yield f"{proposed:,} candidates ({how}), {results['seconds']:.1f} s"
     moved = "" if results["whole"] else f", {results['feasible']:,} after moving the others into the budgets"
-    yield f"within the budgets: {at_once:,} ({at_once / max(proposed, 1):.0%}){moved}"
+    beside = f"; {results['refined']:,} neighbours of the front beside them" if results.get("refined") else ""
+    yield f"within the budgets: {at_once:,} ({at_once / max(proposed, 1):.0%}){moved}{beside}"
     over = [
         b for b, v in zip(results["budgets"], results["base_figures"]["violations"], strict=True) if v is None or v > 0
     ]
