@@ -221,7 +221,7 @@ def hostile(graph: Graph) -> str:
 
 @pytest.mark.parametrize("name", ["tiny-hybrid", "nemotron-3-super-120b-a12b", "tiny-latent"])
 def test_one_file_that_asks_for_nothing(name: str) -> None:
-    read_alone(page(load(name)))
+    assert read_alone(page(load(name)))["name"] == name
 
 
 def test_hostile_names_stay_text() -> None:

@@ -59,12 +59,12 @@ def test_there_are_files() -> None:
 
 @pytest.mark.parametrize("text", SEARCHES, ids=lambda text: re.findall(r"^name: (.*)", text, re.MULTILINE)[0])
 def test_searches_are_valid(search: jsonschema.Draft202012Validator, text: str) -> None:
-    search.validate(load_yaml(text, file="x").data)
+    assert list(search.iter_errors(load_yaml(text, file="x").data)) == []
 
 
 @pytest.mark.parametrize("text", RECIPES, ids=range(len(RECIPES)))
 def test_recipes_are_valid(recipe: jsonschema.Draft202012Validator, text: str) -> None:
-    recipe.validate(load_yaml(text, file="x").data)
+    assert list(recipe.iter_errors(load_yaml(text, file="x").data)) == []
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,6 @@ def test_wrong_recipes_are_not(recipe: jsonschema.Draft202012Validator, text: st
 def test_right_ones_beside_the_wrong(
     search: jsonschema.Draft202012Validator, recipe: jsonschema.Draft202012Validator
 ) -> None:
-    search.validate(load_yaml(SPACE + "objectives: [minimize params.total]", file="x").data)
-    search.validate(load_yaml(LIBRARY + "sampler: {mip: {solutions: 3}}", file="x").data)
-    recipe.validate(load_yaml("archc_compress: 1\npasses: [{prune: {dim: d_ff, keep: 0.5}}]", file="x").data)
+    assert search.is_valid(load_yaml(SPACE + "objectives: [minimize params.total]", file="x").data)
+    assert search.is_valid(load_yaml(LIBRARY + "sampler: {mip: {solutions: 3}}", file="x").data)
+    assert recipe.is_valid(load_yaml("archc_compress: 1\npasses: [{prune: {dim: d_ff, keep: 0.5}}]", file="x").data)

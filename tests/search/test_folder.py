@@ -71,7 +71,7 @@ def test_the_same_file_by_another_path_is_the_same_search(tmp_path: Path, monkey
     file = search_file(tmp_path, more="rungs: [{capacity: {keep: 2}}]\n")
     run_file(file, tmp_path / "run")
     monkeypatch.chdir(tmp_path)
-    run_file(Path("search.yaml"), Path("run"))
+    assert run_file(Path("search.yaml"), Path("run")).candidates
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

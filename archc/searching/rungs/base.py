@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
+import numpy as np
 from annotated_types import Gt
 from typing_extensions import Doc
 
 from archc.kernels.errors import ArchcError
-from archc.search.ladder import Scorer
+from archc.search.choices import Points
+from archc.search.figures import Values
+from archc.search.ladder import Candidate, Report, Scorer
+from archc.search.proxies import Proxy
 from archc.searching.base import Base
 
 T = TypeVar("T", bound="type[RungOptions]")
@@ -40,6 +44,23 @@ class RungOptions:
     def scorer(self, base: Base, folder: Path, before: Scorer | None) -> Scorer:
         """The scorer over a base, which may write below the run's folder; `before` is that of the rung below."""
         raise NotImplementedError
+
+
+class ProxyScorer:
+    """A scorer by arithmetic: of many points at once, and of a candidate alone."""
+
+    @property
+    def proxy(self) -> Proxy:
+        """What scores the points."""
+        raise NotImplementedError
+
+    def values(self, points: Points) -> Values:
+        """The score of every point."""
+        return self.proxy.values(points)
+
+    def score(self, candidate: Candidate, report: Report) -> float:
+        """The score of a candidate."""
+        return float(self.values({name: np.array([value]) for name, value in candidate.point.items()})[0])
 
 
 def check_weights(name: str, base: str) -> None:

@@ -8,17 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import numpy as np
 from annotated_types import Gt
 from typing_extensions import Doc
 
 from archc.ir.workload import Workload
-from archc.search.choices import Points
-from archc.search.figures import Figure, Meter, Setting, Values
-from archc.search.ladder import Candidate, Report, Scorer
+from archc.search.figures import Figure, Meter, Setting
+from archc.search.ladder import Scorer
 from archc.search.proxies import Capacity
 from archc.searching.base import Base
-from archc.searching.rungs.base import RungOptions, rung
+from archc.searching.rungs.base import ProxyScorer, RungOptions, rung
 
 
 @rung("capacity")
@@ -43,7 +41,7 @@ class CapacityLost(RungOptions):
 
 
 @dataclass(frozen=True, eq=False)
-class _Capacity:
+class _Capacity(ProxyScorer):
     options: CapacityLost
     base: Base
     name: str = CapacityLost.name
@@ -57,10 +55,3 @@ class _Capacity:
     @property
     def identity(self) -> str:
         return repr((self.base.space.graph.hash, sorted(self.options.of.items()), self.options.context))
-
-    def values(self, points: Points) -> Values:
-        """The score of every point."""
-        return self.proxy.values(points)
-
-    def score(self, candidate: Candidate, report: Report) -> float:
-        return float(self.values({name: np.array([v]) for name, v in candidate.point.items()})[0])

@@ -8,16 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import numpy as np
 from typing_extensions import Doc
 
 from archc.kernels.errors import SearchError
-from archc.search.choices import Points
-from archc.search.figures import Values
-from archc.search.ladder import Candidate, Report, Scorer
+from archc.search.ladder import Scorer
 from archc.search.proxies import Retained
 from archc.searching.base import FIRST, Base
-from archc.searching.rungs.base import RungOptions, rung
+from archc.searching.rungs.base import ProxyScorer, RungOptions, rung
 
 
 @rung("retained")
@@ -38,7 +35,7 @@ class RetainedImportance(RungOptions):
 
 
 @dataclass(frozen=True, eq=False)
-class _Retained:
+class _Retained(ProxyScorer):
     options: RetainedImportance
     base: Base
     name: str = RetainedImportance.name
@@ -52,10 +49,3 @@ class _Retained:
     @property
     def identity(self) -> str:
         return repr((self.base.identity, self.options.by_layer))
-
-    def values(self, points: Points) -> Values:
-        """The score of every point."""
-        return self.proxy.values(points)
-
-    def score(self, candidate: Candidate, report: Report) -> float:
-        return float(self.values({name: np.array([v]) for name, v in candidate.point.items()})[0])
