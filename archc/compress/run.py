@@ -16,6 +16,7 @@ from archc.compress.tokens import carry, kept_origin
 from archc.fitted import keep_fitted
 from archc.hub.checkpoint import Checkpoint, staged
 from archc.hub.checkpoint_dir import CheckpointDir, describe, is_checkpoint_dir, load_checkpoint
+from archc.hub.outputs import check_apart
 from archc.hub.stream import file_sha256, run_into
 from archc.hub.weights import Weights, weights_of
 from archc.importance.calibration import Sampling
@@ -64,6 +65,7 @@ def compress(
     and the one that is made, where that is not wanted. `requantise` allows to quantise packed weights anew, of which
     other values than whole blocks are kept. Raises ArchcError, and writes nothing, where the pipeline does not fit the
     model or the scores are another model's."""
+    check_apart(source, out)
     parent, places = weights_of(source), at or {}
     before = load_checkpoint(source) if is_checkpoint_dir(source) else None
     with staged(out, overwrite=overwrite) as folder:

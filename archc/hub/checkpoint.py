@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archc.hub.outputs import check_target
 from archc.hub.safetensors_io import METADATA, Outgoing, Stored, read_header, write_file
 from archc.ir.weight_formats import Shape
 from archc.ir.weight_index import Index
 from archc.ir.weight_moves import Bits
-from archc.kernels.errors import ArchcError, WeightError, suggestion
+from archc.kernels.errors import WeightError, suggestion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,9 +167,10 @@ def _index_problems(found: Sequence[Stored], weight_map: Mapping[str, str]) -> l
 def staged(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A folder beside `target` to write into, which becomes `target` when the block ends well and else is removed.
 
-    Raises ArchcError for a target that exists and is not an empty folder, unless `overwrite` says to replace it."""
+    Raises ArchcError for a target that is there, unless it is an empty folder, or an output that `overwrite` says to
+    replace (`check_target`)."""
     target = Path(target).absolute()
-    _check_target(target, overwrite)
+    check_target(target, overwrite)
     created = [p for p in target.parents if not p.exists()]
     staging = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
     staging.mkdir(parents=True)
@@ -181,17 +183,6 @@ def staged(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
             for parent in created:
                 parent.rmdir()
         raise
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    if not target.exists() and not target.is_symlink():
-        return
-    if target.is_symlink() or not target.is_dir():
-        raise ArchcError(f"{target}: exists and is not a folder")
-    if any(place == target or target in place.parents for place in (Path.cwd(), Path.home())):
-        raise ArchcError(f"{target}: holds the current or the home folder; write to another one")
-    if not overwrite and any(target.iterdir()):
-        raise ArchcError(f"{target}: exists and is not empty; write to another folder or ask to overwrite it")
 
 
 def _become(staging: Path, target: Path) -> None:

@@ -11,6 +11,7 @@ from archc.hub.checkpoint import staged
 from archc.hub.checkpoint_dir import CheckpointDir, Origin, copy_carried, load_checkpoint
 from archc.hub.config import Config, write_config
 from archc.hub.family import Family, Table, families
+from archc.hub.outputs import check_apart
 from archc.hub.stream import run_into
 from archc.ir.weightmap import WeightMap
 from archc.kernels.errors import UnknownName, UnsupportedError
@@ -35,6 +36,7 @@ def export_checkpoint(
     if to not in TARGETS:
         raise UnknownName("export target", to, TARGETS)
     source = checkpoint if isinstance(checkpoint, CheckpointDir) else load_checkpoint(checkpoint)
+    check_apart(source.directory, Path(out))
     origin = source.origin if source.origin and family in ("", source.origin.family) else None
     with _offering_package(source):
         spec = spec_from_graph(source.graph)

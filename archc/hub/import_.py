@@ -14,6 +14,7 @@ from archc.hub.checkpoint_dir import CheckpointDir, Origin, load_checkpoint, new
 from archc.hub.config import Config, read_config
 from archc.hub.entries import Shape
 from archc.hub.family import Table, family_of, shorten
+from archc.hub.outputs import check_apart
 from archc.hub.stream import run_into
 from archc.ir.graph import LAYERS, MTP_LAYERS
 from archc.ir.weightmap import WeightMap
@@ -30,6 +31,7 @@ def import_checkpoint(source: Path | str, out: Path | str, *, name: str = "", ov
     Raises WeightError, listing all tensors concerned, for a truncated, corrupted or mismatching one; nothing is
     written then."""
     folder = Path(source)
+    check_apart(folder, Path(out))
     found = read_foreign(folder, name)
     origin = Origin(found.family, found.layout, found.config, found.copies, _shards(found.table, found.tensors))
     step = {"step": "import", "from": folder.resolve().name, "family": found.family, "layout": found.layout}

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from archc import __version__
+from archc.hub.outputs import check_target
 from archc.kernels.errors import ArchcError
 from archc.outfile import write_whole
 from archc.train.recipe import CHANGEABLE, Recipe, differences, recipe_text
@@ -45,27 +46,11 @@ class RunFolder:
     def __init__(self, path: Path, recipe: Recipe, *, overwrite: bool = False) -> None:
         self.path, self.recipe = path, recipe
         self.changes: dict[str, tuple[str, str]] = {}
-        self.overwrite = overwrite
         self.resumes = is_run(path) and not overwrite
         if self.resumes:
             self.changes = _changes(path, recipe)
-        elif path.is_symlink() or (path.exists() and not path.is_dir()):
-            raise ArchcError(f"{path}: exists and is not a folder")
-        elif path.is_dir() and any(path.iterdir()):
-            self._check_replaceable()
-
-    def _check_replaceable(self) -> None:
-        here = any(
-            place == self.path.absolute() or self.path.absolute() in place.parents
-            for place in (Path.cwd(), Path.home())
-        )
-        if here:
-            raise ArchcError(f"{self.path}: holds the current or the home folder; write to another one")
-        if not self.overwrite:
-            raise ArchcError(
-                f"{self.path}: exists and is not empty, and is no run to go on with: write to another folder, or ask to"
-                " overwrite it"
-            )
+        else:
+            check_target(path, overwrite)
 
     @contextlib.contextmanager
     def opened(self, facts: Mapping[str, Any]) -> Iterator[None]:

@@ -92,8 +92,12 @@ def test_output_that_exists_is_not_replaced_unasked(hf: Path) -> None:
     out.mkdir()
     (out / "precious").write_text("")
     with pytest.raises(ArchcError, match="not empty"):
-        import_checkpoint(hf, out)
+        import_checkpoint(hf, out, overwrite=True)
     assert (out / "precious").exists()
+    (out / "precious").unlink()
+    import_checkpoint(hf, out)
+    with pytest.raises(ArchcError, match="replace it with --overwrite"):
+        import_checkpoint(hf, out)
     assert import_checkpoint(hf, out, overwrite=True).graph.name == "hf"
 
 
