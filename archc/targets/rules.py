@@ -93,6 +93,16 @@ PUZZLE_MTP = Rule(
     "mtp", "multi-token prediction is full attention, then experts (as its config class asks)", _puzzle_pair
 )
 
+# -- transformers 5.23, tried here --------------------------------------------------------------------------------------
+
+
+def _some_attention(spec: Spec, tp: int) -> Iterator[Found]:
+    if not any(one.kind == "attention" for _, one in placed(spec)):
+        yield Found("", "layers", "no attention", "one layer of attention at least")
+
+
+HYBRID_CACHE = Rule("cache", "a hybrid has attention: the cache asks such a layer how long it is", _some_attention)
+
 # -- llama.cpp, as llama-cpp-python 0.3.36 carries it: conversion/nemotron.py and src/models/nemotron-h.cpp ------------
 
 

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 from archc.hub.fit import Rule
 from archc.kernels.errors import UnknownName, listed, nearest
-from archc.targets.rules import HEADS, LLAMA_CPP_HYBRID, LLAMA_CPP_MTP, LLAMA_CPP_PUZZLE, MAMBA, MTP, PUZZLE_MTP, WIDTHS
+from archc.targets.rules import (
+    HEADS,
+    HYBRID_CACHE,
+    LLAMA_CPP_HYBRID,
+    LLAMA_CPP_MTP,
+    LLAMA_CPP_PUZZLE,
+    MAMBA,
+    MTP,
+    PUZZLE_MTP,
+    WIDTHS,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ TARGETS: Mapping[str, Runtime] = {
         Runtime(
             "transformers",
             "transformers 5.23, which the tests load exports with; it leaves multi-token prediction out",
-            {name: () for name in PLAIN},
+            {name: () for name in PLAIN} | {"nemotron_h": (HYBRID_CACHE,)},
             (HEADS,),
         ),
         Runtime("vllm", "vLLM; from its source, not run here", VLLM, (HEADS, MAMBA, WIDTHS)),

@@ -205,6 +205,32 @@ def test_transformers_refuses_such_widths_where_the_rules_do(name: str, d_model:
 # -- tensor parallelism ------------------------------------------------------------------------------------------------
 
 
+def test_a_hybrid_without_attention_is_not_for_transformers(tmp_path: Path) -> None:
+    """As transformers itself has it: its cache asks a layer of attention for its length."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from archc.hub.checkpoint_dir import write_checkpoint_dir
+    from archc.hub.export import export_checkpoint
+    from archc.ir.init import init_weights
+
+    for name, layers in (("none", "MM-M-"), ("one", "MM-M*")):
+        model = spec_from_graph(load("tiny-dense"))
+        kinds = {"M": "mamba2", "-": "mlp", "*": "attention"}
+        first = {block.kind: block for block in reversed(model.layers)}
+        made = replace(model, layers=tuple(first[kinds[letter]] for letter in layers)).graph()
+        write_checkpoint_dir(tmp_path / name, made, init_weights(made, seed=0), {"step": "made"})
+        export_checkpoint(tmp_path / name, tmp_path / f"{name}-hf")
+        loaded = AutoModelForCausalLM.from_pretrained(tmp_path / f"{name}-hf")
+        found = reasons(made, "transformers")
+        if name == "one":
+            assert found == [] and loaded(torch.arange(6)[None]).logits.shape[1] == 6
+            continue
+        assert len(found) == 1 and "one layer of attention at least" in found[0]
+        with pytest.raises(ValueError, match="Attention layers"):
+            loaded(torch.arange(6)[None])
+
+
 def test_heads_groups_and_widths_divide_by_the_processes() -> None:
     big = load("nemotron-h-8b")
     assert not reasons(big, "vllm", 8)
