@@ -65,8 +65,8 @@ def compress(
     and the one that is made, where that is not wanted. `requantise` allows to quantise packed weights anew, of which
     other values than whole blocks are kept. Raises ArchcError, and writes nothing, where the pipeline does not fit the
     model or the scores are another model's."""
-    check_apart(source, out)
     parent, places = weights_of(source), at or {}
+    check_apart(source, out)
     before = load_checkpoint(source) if is_checkpoint_dir(source) else None
     with staged(out, overwrite=overwrite) as folder:
         # first, since a tokenizer that cannot lose tokens should not be found out after an hour of measuring
