@@ -89,7 +89,8 @@ def trial_s(search: SearchFile) -> float:
     """Seconds of a trial that Optuna proposes and records."""
     known = {c.name: distribution(c) for c in search.space.choices}
     with tempfile.TemporaryDirectory() as folder:
-        study = open_study(open_storage(Path(folder) / "study.log"), search.name, search.objectives, {"all": "benchmark"})
+        storage = open_storage(Path(folder) / "study.log")
+        study = open_study(storage, search.name, search.objectives, {"all": "benchmark"})
         began = time.process_time()
         for _ in range(TRIALS):
             study.tell(study.ask(known), [0.0 for _ in search.objectives])

@@ -189,7 +189,7 @@ def test_overwrite_begins_anew_and_other_folders_are_left_alone(run: Run, tmp_pa
     _, shown = run("optimizer.adamw.lr=0.5", overwrite=True)
     assert "goes on" not in shown
     (tmp_path / "run" / "run.json").unlink()
-    with pytest.raises(ArchcError, match="exists and is not empty; .* --overwrite"):
+    with pytest.raises(ArchcError, match=r"exists and is not empty; .* --overwrite"):
         run()
 
 
