@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Unit
 
 from archc.ir.graph import Graph
 from archc.ir.weightmap import WeightMap
@@ -15,6 +17,7 @@ from archc.passes.ranking import FIRST
 from archc.passes.scores import Scores
 
 SHARES = 4096  # shares of units that are tried
+Parameters = Annotated[int, Unit("parameters")]  # a recipe may say 4.0B
 
 
 @register_pass("fit")
@@ -27,8 +30,8 @@ class Fit(Pass):
     """
 
     dims: tuple[str, ...]
-    params: int | None = None
-    active: int | None = None
+    params: Parameters | None = None
+    active: Parameters | None = None
     multiples: tuple[int, ...] = ()
     by: str = "activation"
     seed: int = 0

@@ -16,11 +16,11 @@ import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, Unit
 from pydantic import AfterValidator, AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Field, Strict, create_model
 from typing_extensions import Doc
 
-from archc.units import parse_count
+from archc.units import parse_count, parse_params
 
 MAX_SIZE = 2**40
 MAX_NUMBER = 1e12
@@ -32,6 +32,10 @@ def _count(value: Any) -> Any:
     return parse_count(value) if isinstance(value, str) else value
 
 
+def _params(value: Any) -> Any:
+    return parse_params(value) if isinstance(value, str) else value
+
+
 def _or_none(value: Any) -> Any:
     return None if value == "none" else value
 
@@ -39,6 +43,7 @@ def _or_none(value: Any) -> Any:
 _Written = Annotated[int, Lt(MAX_SIZE)] | Annotated[str, Field(pattern=r"^\s*[0-9._]+\s*[kKmM]?\s*$")]
 Whole = Annotated[int, Strict(), Lt(MAX_SIZE), BeforeValidator(_count, json_schema_input_type=_Written)]
 Size = Annotated[Whole, Gt(0)]
+Parameters = Annotated[int, Strict(), BeforeValidator(_params, json_schema_input_type=int | str)]  # `4.0B`: decimal
 
 
 @functools.cache
@@ -98,6 +103,8 @@ def _number(bounds: tuple[Any, ...]) -> Any:
 
 
 def _annotated(args: tuple[Any, ...]) -> Any:
+    if args[0] is int and Unit("parameters") in args[1:]:
+        return Parameters
     return _number(args[1:]) if args[0] is float else Annotated[(_strict(args[0]), *args[1:])]
 
 

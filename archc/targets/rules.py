@@ -93,7 +93,7 @@ PUZZLE_MTP = Rule(
     "mtp", "multi-token prediction is full attention, then experts (as its config class asks)", _puzzle_pair
 )
 
-# -- transformers 5.23, tried here --------------------------------------------------------------------------------------
+# -- transformers 5.23, tried here -------------------------------------------------------------------------------------
 
 
 def _some_attention(spec: Spec, tp: int) -> Iterator[Found]:

@@ -296,3 +296,14 @@ def test_a_spec_has_no_weights_to_compress(tmp_path: Path) -> None:
 def test_the_checkpoint_says_what_the_spec_says(parent: Path, tmp_path: Path) -> None:
     made = compress(parent, Pipeline.parse("prune{dim=d_model, keep=0.5, by=first}"), tmp_path / "out")
     assert load(str(tmp_path / "out" / "spec.yaml")).weight_shapes() == Checkpoint(made.directory).shapes
+
+
+def test_a_budget_of_parameters_is_decimal(tmp_path: Path) -> None:
+    """As parameters are everywhere: 4.0B is four thousand million, and 2M no binary number."""
+    from archc.compress.recipe import load_recipe
+
+    file = tmp_path / "r.yaml"
+    for text, wanted in (("4.0B", 4 * 10**9), ("2M", 2_000_000), ("1500000", 1_500_000)):
+        file.write_text(f"archc_compress: 1\npasses: [{{fit: {{params: {text}, dims: [d_ff], by: first}}}}]\n")
+        (one,) = load_recipe(file).passes.passes
+        assert getattr(one, "params") == wanted  # noqa: B009
