@@ -14,6 +14,7 @@ from archc.compress.fitting import Fitter
 from archc.compress.packing import stored
 from archc.compress.tokens import carry, kept_origin
 from archc.fitted import keep_fitted
+from archc.hub.bare_config import check_name
 from archc.hub.checkpoint import Checkpoint, staged
 from archc.hub.checkpoint_dir import CheckpointDir, describe, is_checkpoint_dir, load_checkpoint
 from archc.hub.outputs import check_apart
@@ -65,6 +66,8 @@ def compress(
     and the one that is made, where that is not wanted. `requantise` allows to quantise packed weights anew, of which
     other values than whole blocks are kept. Raises ArchcError, and writes nothing, where the pipeline does not fit the
     model or the scores are another model's."""
+    if name:
+        check_name(name)
     parent, places = weights_of(source), at or {}
     check_apart(source, out)
     before = load_checkpoint(source) if is_checkpoint_dir(source) else None

@@ -24,7 +24,7 @@ def spec_from_config(source: Path | str | Mapping[str, Any], name: str = "") -> 
 
     Fields that no table knows are named in a warning of the log. Raises UnknownName for an unknown model_type,
     WeightError and UnsupportedError for what cannot be read, each with the file where there is one."""
-    _check_name(name)
+    check_name(name)
     config = read_config(source)
     file = config_file(source) if isinstance(source, str | Path) else None
     with named_in_errors(file):
@@ -72,7 +72,8 @@ def _torch_dtype(spec: Spec) -> str:
     return TORCH_DTYPES.get(dict(spec.formats).get("weights", "bf16"), "bfloat16")
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise ArchcError for what cannot name a model: a spec and the text form could not be read again."""
     if name != (clean := _in_letters(name)):
         hint = f": did you mean {quoted(clean)}?" if clean else ""
         raise ArchcError(f"{quoted(name)} cannot name a model: letters and digits joined by `.`, `_` or `-` do{hint}")

@@ -307,3 +307,10 @@ def test_a_budget_of_parameters_is_decimal(tmp_path: Path) -> None:
         file.write_text(f"archc_compress: 1\npasses: [{{fit: {{params: {text}, dims: [d_ff], by: first}}}}]\n")
         (one,) = load_recipe(file).passes.passes
         assert getattr(one, "params") == wanted  # noqa: B009
+
+
+@pytest.mark.parametrize("name", ["my model", "../x", "a/b", "a\nb"])
+def test_a_name_that_is_none_is_told_before_anything_is_written(parent: Path, tmp_path: Path, name: str) -> None:
+    done = archc("compress", parent, "--passes", "drop-layers{layers=()}", "--name", name, "-o", tmp_path / "out")
+    assert done.exit_code != 0 and "cannot name a model" in str(done.exception)
+    assert list(tmp_path.iterdir()) == []
