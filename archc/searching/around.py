@@ -172,11 +172,14 @@ class Around:
         for one in passes:
             try:
                 graph, _ = apply(graph, one, Context(scores=self.scores))
-            except PassError:
+            except PassError as error:
                 if self.scores is not None or not hasattr(one, "by"):
                     raise
                 unscored: Any = {"by": FIRST}
-                graph, _ = apply(graph, replace(one, **unscored))
+                try:
+                    graph, _ = apply(graph, replace(one, **unscored))
+                except PassError:
+                    raise error from None  # it is not for want of scores
         return graph
 
 

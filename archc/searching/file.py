@@ -114,7 +114,7 @@ def load_search(file: Path, *, folder: Path | None = None) -> SearchFile:
     if reader.errors or space is None:
         raise in_order(reader.errors)
     source = file.read_text(encoding="utf-8")
-    return SearchFile(**given, base=base, space=space, source=source, folder=folder.resolve())
+    return SearchFile(**given, base=base, space=space, source=source, folder=folder)
 
 
 def _check_sampler(reader: Reader, node: Node, given: Mapping[str, Any], space: Space) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from archc.kernels.errors import ArchcError, SearchError
 from archc.outfile import write_whole
+from archc.yamlfile import read_yaml
 
 STUDY, RESULTS, FILE, PAGE = "study.log", "results.json", "search.yaml", "report.html"
 VERSION = 2
@@ -26,9 +26,9 @@ def check_folder(folder: Path, name: str) -> None:
     if folder.exists() and not folder.is_dir():
         raise SearchError(f"{folder}: is no folder: a search has one of its own")
     file = folder / FILE
-    found = re.search(r"^name:\s*(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE) if file.is_file() else None
-    if found and found[1].strip("\"'") != name:
-        raise SearchError(f"{folder}: holds the search `{found[1]}`: choose another folder for `{name}`")
+    found = read_yaml(file)[0].child("name") if file.is_file() else None
+    if found is not None and found.value != name:
+        raise SearchError(f"{folder}: holds the search `{found.value}`: choose another folder for `{name}`")
 
 
 def results_text(results: Mapping[str, Any]) -> str:

@@ -19,13 +19,12 @@ from archc.resolve import load
 from archc.search.budgets import Budget
 from archc.search.library import Library
 from archc.search.node_sums import node_sum
-from archc.searching.reading import Reader, beside
+from archc.searching.reading import MIP, Reader, beside
 from archc.searching.variants import read_library
 from archc.spec.choice import read_record
 from archc.spec.fields import record_model
 from archc.yamlfile import Node, in_order, read_yaml, validate
 
-MIP = "mip"
 Metric = Literal["kl", "loss", "hidden_mse", "logit_mse"]
 
 

@@ -18,7 +18,8 @@ from archc.search.figures import Score
 from archc.search.library import KEEP, Library, Replacement
 from archc.search.space import Space
 from archc.searching.folder import VERSION
-from archc.searching.mip_file import MIP, MipFile
+from archc.searching.mip_file import MipFile
+from archc.searching.reading import MIP
 from archc.searching.replacing import Measured
 
 

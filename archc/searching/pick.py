@@ -18,8 +18,8 @@ from archc.search.library import scored_by
 from archc.searching.base import SCORES
 from archc.searching.file import SearchFile, load_search
 from archc.searching.folder import FILE, read_results
-from archc.searching.mip_file import MIP
 from archc.searching.mip_pick import PickedMip, picked_mip
+from archc.searching.reading import MIP
 
 KNEE, FIRST, BEST = "knee", "first", "best"
 

@@ -10,9 +10,9 @@ from archc.importance.calibration import Sampling
 from archc.search.figures import FIGURES
 from archc.search.samplers import PRUNERS, SAMPLERS
 from archc.searching.file import UNSAID, WALKED, SearchFile
-from archc.searching.mip_file import MIP, MipFile, MipOptions
 from archc.searching.mip_file import WALKED as OF_VARIANTS
-from archc.searching.reading import SWEEP
+from archc.searching.mip_file import MipFile, MipOptions
+from archc.searching.reading import MIP, SWEEP
 from archc.searching.rungs import RUNGS
 from archc.spec.fields import record_model
 from archc.spec.schema import ID, bounded, choice_schema

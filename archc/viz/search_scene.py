@@ -250,7 +250,8 @@ class _Rows:
         limited = [_limited(b, candidate["violations"][i]) for i, b in self.budgets]
         scored = [candidate.get("scores", {}).get(name) for name in self.scores]
         point = candidate.get("point", {})
-        chosen = [point.get(c["name"]) if self._means(c, point) else None for c in self.choices]
+        known = {name: value for name, value in point.items() if value >= 0}  # below: none of those that are searched
+        chosen = [known.get(c["name"]) if self._means(c, point) else None for c in self.choices]
         row = {"row": [*candidate["values"], *limited, *scored, *chosen], "fits": _fits(candidate["violations"])}
         failed = candidate.get("failed")
         return {**row, "failed": failed} if failed else row

@@ -61,6 +61,24 @@ def test_a_search_of_another_name_is_not_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "run/results.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["'two words'", "small  # a comment", '"quoted"'])
+def test_a_name_is_read_as_yaml_has_it(tmp_path: Path, name: str) -> None:
+    file = search_file(tmp_path)
+    file.write_text(file.read_text().replace("name: small", f"name: {name}"))
+    run_file(file, tmp_path / "run")
+    assert run_file(file, tmp_path / "run").candidates, "it goes on"
+
+
+def test_a_search_in_flow_style_is_not_written_over_either(tmp_path: Path) -> None:
+    flow = (
+        "{archc_search: 1, name: flow, base: tiny-moe, space: {d_model: [64, 96]}, objectives: [minimize params.total]}"
+    )
+    (tmp_path / "flow.yaml").write_text(flow)
+    run_file(tmp_path / "flow.yaml", tmp_path / "run")
+    with pytest.raises(SearchError, match=r"holds the search `flow`: choose another folder for `small`"):
+        run_file(search_file(tmp_path), tmp_path / "run")
+
+
 def test_what_differs_is_told(tmp_path: Path) -> None:
     run_file(search_file(tmp_path), tmp_path / "run")
     with pytest.raises(SearchError, match=r"another study `small`, of other budgets, seed: choose"):
